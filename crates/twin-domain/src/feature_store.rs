@@ -1,0 +1,152 @@
+//! The contract of the feature store: features for inference, features and labels for training.
+
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Author, AuthorId, Chunk, ChunkKind, Document, DocumentId, DocumentInfo, EmbeddedChunk, Embedding, Example,
+    FeatureView, FeatureViewId, TrainingSet, TrainingSetId,
+};
+
+/// Why a store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such thing in the store.
+    #[error("{what} is not in the feature store")]
+    NotFound { what: String },
+    /// Another process has the store open.
+    #[error("the feature store `{path}` is in use by process {owner}: stop that process, or wait for it to end")]
+    Locked { path: String, owner: String },
+    /// What was read is not what was written.
+    #[error("{what} is damaged: {problem}")]
+    Damaged { what: String, problem: String },
+    /// What was given cannot be stored.
+    #[error("{what} cannot be stored: {problem}")]
+    Invalid { what: String, problem: String },
+    /// The engine behind the store failed.
+    #[error("the feature store could not {operation}")]
+    Engine {
+        operation: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Which chunks a query may return. An empty filter lets everything of the author through.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filter {
+    /// Documents published on this day or later.
+    pub from: Option<Date>,
+    /// Documents published on this day or earlier.
+    pub to: Option<Date>,
+    /// Documents with at least one of these tags; empty means any.
+    pub tags: Vec<String>,
+    /// Chunks of one of these kinds; empty means any.
+    pub kinds: Vec<ChunkKind>,
+    /// Documents that must not be returned, such as the one a test question was made from.
+    pub without: Vec<DocumentId>,
+}
+
+/// A hybrid query: dense and BM25 candidates, fused by reciprocal rank (Cormack et al., SIGIR 2009; k = 60).
+///
+/// The author is part of the query and not of the filter, so that no query can see another author's chunks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HybridQuery {
+    pub author: AuthorId,
+    /// The text that lexical search looks for.
+    pub text: String,
+    /// The same text as the embedder of the view sees it.
+    pub embedding: Embedding,
+    pub filter: Filter,
+    /// How many candidates each of the two searches contributes.
+    pub candidates: usize,
+    /// How many chunks come back.
+    pub limit: usize,
+}
+
+/// A chunk that a query found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoredChunk {
+    pub chunk: Chunk,
+    pub document: DocumentInfo,
+    /// The fused score; higher is better, comparable within one query only.
+    pub score: f32,
+    /// The cosine similarity of query and chunk, -1 to 1; comparable between queries.
+    pub similarity: f32,
+}
+
+/// Where features live. Implementations are synchronous: callers in async code use a blocking thread.
+///
+/// Every write is durable when it returns: it survives a killed process.
+pub trait FeatureStore: Send + Sync {
+    /// Records an author or replaces the record.
+    fn put_author(&self, author: &Author) -> Result<(), StoreError>;
+
+    /// All recorded authors, by id.
+    fn authors(&self) -> Result<Vec<Author>, StoreError>;
+
+    /// One author; [`StoreError::NotFound`] for an unknown one.
+    fn author(&self, id: &AuthorId) -> Result<Author, StoreError> {
+        let found = self.authors()?.into_iter().find(|author| author.id == *id);
+        found.ok_or_else(|| StoreError::NotFound { what: format!("author `{id}`") })
+    }
+
+    /// Makes an empty collection for a view, or finds the one there is.
+    fn create_view(&self, view: &FeatureView) -> Result<FeatureViewId, StoreError>;
+
+    /// All views.
+    fn views(&self) -> Result<Vec<FeatureView>, StoreError>;
+
+    /// The view that serves, if one was ever switched to.
+    fn serving_view(&self) -> Result<Option<FeatureViewId>, StoreError>;
+
+    /// Lets a view serve. Atomic: a reader sees the old one or the new one.
+    fn switch(&self, view: &FeatureViewId) -> Result<(), StoreError>;
+
+    /// Writes chunks; those with the same id are replaced.
+    fn upsert(&self, view: &FeatureViewId, chunks: &[EmbeddedChunk]) -> Result<(), StoreError>;
+
+    /// Removes all chunks of a document except those with `keep`'s content hash. `None` removes the document.
+    fn remove_stale(
+        &self,
+        view: &FeatureViewId,
+        document: DocumentId,
+        keep: Option<&crate::Digest>,
+    ) -> Result<(), StoreError>;
+
+    /// The chunks that answer a query best, best first.
+    fn query(&self, view: &FeatureViewId, query: &HybridQuery) -> Result<Vec<ScoredChunk>, StoreError>;
+
+    /// The chunks of one document, in order.
+    fn chunks(&self, view: &FeatureViewId, document: DocumentId) -> Result<Vec<(Chunk, DocumentInfo)>, StoreError>;
+
+    /// All documents of an author, put together from their chunks, oldest first (undated ones at the start, ties by URL).
+    /// A document of which a chunk is missing is [`StoreError::Damaged`].
+    fn documents(&self, view: &FeatureViewId, author: &AuthorId) -> Result<Vec<StoredDocument>, StoreError>;
+
+    /// How many chunks a view has, of one author or of all.
+    fn count(&self, view: &FeatureViewId, author: Option<&AuthorId>) -> Result<u64, StoreError>;
+}
+
+/// A document as the feature store gives it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredDocument {
+    pub document: Document,
+    /// Byte ranges of the text that are not the author's voice, merged and in order.
+    pub not_voice: Vec<std::ops::Range<usize>>,
+}
+
+/// Where training sets live: immutable and content-addressed.
+pub trait TrainingSetStore: Send + Sync {
+    /// Stores a set. Storing one that is there changes nothing.
+    fn put_training_set(&self, set: &TrainingSet, examples: &[Example]) -> Result<(), StoreError>;
+
+    /// A set's manifest.
+    fn training_set(&self, id: &TrainingSetId) -> Result<TrainingSet, StoreError>;
+
+    /// A set's examples, checked against its digest.
+    fn examples(&self, id: &TrainingSetId) -> Result<Vec<Example>, StoreError>;
+
+    /// All sets of an author, newest first.
+    fn training_sets(&self, author: &AuthorId) -> Result<Vec<TrainingSet>, StoreError>;
+}

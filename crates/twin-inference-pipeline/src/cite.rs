@@ -1,0 +1,280 @@
+//! Citations, made outside the model: each sentence of an answer is aligned to the passages by meaning, words and numbers.
+//!
+//! A small model cannot be trusted to number its sources. Here it does not: what a sentence says must be near a sentence of a
+//! passage, and its numbers must stand in that passage, or it is marked as unsupported.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use twin_domain::Embedding;
+use twin_models::embedding::{EmbedError, Embedder};
+
+use crate::retrieve::FoundPassage;
+use crate::sentences::sentences;
+use crate::words::{content_words, numbers, share};
+
+/// The cosine similarity above which two sentences say nearly the same.
+const SAME_MEANING: f32 = 0.72;
+/// The similarity above which common words decide.
+const NEAR_MEANING: f32 = 0.45;
+/// The share of a sentence's content words that a passage's sentence must have when meaning alone does not decide.
+const COMMON_WORDS: f32 = 0.5;
+/// Sentences with fewer content words claim nothing.
+const CLAIM_WORDS: usize = 3;
+/// A quotation is at most so many bytes long.
+const MAX_QUOTE_BYTES: usize = 420;
+
+/// Whether a sentence rests on a passage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Support {
+    /// A passage says it.
+    Supported,
+    /// No passage says it.
+    Unsupported,
+    /// It says nothing that would need one.
+    NoClaim,
+    /// It is a passage's own sentence, word for word.
+    Quotation,
+}
+
+/// A sentence of an answer with what it rests on. The texts of all pieces, joined, are the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    pub text: String,
+    pub support: Support,
+    /// Citation numbers of passages, from 1, best first.
+    pub citations: Vec<usize>,
+    /// The sentence of the first cited passage that supports it.
+    pub evidence: Option<String>,
+}
+
+/// The sentences of passages with their vectors, for aligning answers to them.
+pub struct Evidence {
+    sentences: Vec<EvidenceSentence>,
+    /// The numbers in each passage, by citation number minus one.
+    numbers: Vec<BTreeSet<String>>,
+}
+
+struct EvidenceSentence {
+    passage: usize,
+    text: String,
+    words: BTreeSet<String>,
+    embedding: Embedding,
+}
+
+impl Evidence {
+    /// Splits and embeds passages.
+    ///
+    /// # Errors
+    /// When the embedder fails.
+    pub fn new(passages: &[FoundPassage], embedder: &dyn Embedder) -> Result<Self, EmbedError> {
+        let mut texts = Vec::new();
+        for passage in passages {
+            let of_passage = sentences(&passage.text).into_iter().map(str::trim).filter(|text| is_prose(text));
+            texts.extend(of_passage.map(|text| (passage.number, text)));
+        }
+        let embeddings = embedder.embed(&texts.iter().map(|(_, text)| *text).collect::<Vec<_>>())?;
+        let sentence = |((passage, text), embedding): ((usize, &str), Embedding)| {
+            let words = content_words(text);
+            EvidenceSentence { passage, text: text.to_owned(), words, embedding }
+        };
+        Ok(Self {
+            sentences: texts.into_iter().zip(embeddings).map(sentence).collect(),
+            numbers: passages.iter().map(|passage| numbers(&passage.text)).collect(),
+        })
+    }
+
+    /// The pieces of an answer with their citations.
+    ///
+    /// # Errors
+    /// When the embedder fails.
+    pub fn align(&self, answer: &str, embedder: &dyn Embedder) -> Result<Vec<Piece>, EmbedError> {
+        let texts = sentences(answer);
+        let claims: Vec<&str> = texts.iter().map(|text| text.trim()).filter(|text| is_claim(text)).collect();
+        let mut embeddings = embedder.embed(&claims)?.into_iter();
+        let piece = |text: &&str| {
+            let trimmed = text.trim();
+            let embedding = is_claim(trimmed).then(|| embeddings.next()).flatten();
+            match embedding {
+                Some(embedding) => self.piece(text, trimmed, &embedding),
+                None => {
+                    Piece { text: (*text).to_owned(), support: Support::NoClaim, citations: vec![], evidence: None }
+                }
+            }
+        };
+        Ok(texts.iter().map(piece).collect())
+    }
+
+    fn piece(&self, text: &str, sentence: &str, embedding: &Embedding) -> Piece {
+        let (words, figures) = (content_words(sentence), numbers(sentence));
+        let mut supporting: Vec<(f32, &EvidenceSentence)> = Vec::new();
+        for candidate in &self.sentences {
+            let similarity = embedding.cosine(&candidate.embedding);
+            let common = share(&words, &candidate.words);
+            let says_so = similarity >= SAME_MEANING || (similarity >= NEAR_MEANING && common >= COMMON_WORDS);
+            // A wrong figure in a right sentence is the error that readers cannot see.
+            if says_so && figures.is_subset(&self.numbers[candidate.passage - 1]) {
+                supporting.push((similarity + common, candidate));
+            }
+        }
+        supporting.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut citations: Vec<usize> = Vec::new();
+        for (_, candidate) in &supporting {
+            if !citations.contains(&candidate.passage) && citations.len() < 2 {
+                citations.push(candidate.passage);
+            }
+        }
+        let support = if citations.is_empty() { Support::Unsupported } else { Support::Supported };
+        let evidence = supporting.first().map(|(_, candidate)| candidate.text.clone());
+        Piece { text: text.to_owned(), support, citations, evidence }
+    }
+
+    /// The author's own sentence that answers a question best, as a quotation with its citation. `None` when the passages
+    /// hold no sentence.
+    ///
+    /// # Errors
+    /// When the embedder fails.
+    pub fn quotation(&self, question: &str, embedder: &dyn Embedder) -> Result<Option<Piece>, EmbedError> {
+        let embedding = embedder.embed_one(question)?;
+        let asked = content_words(question);
+        let score = |sentence: &EvidenceSentence| {
+            // Earlier passages were found to be nearer as wholes; a question in the post is not its answer.
+            let rank = 0.05 * (sentence.passage - 1) as f32;
+            let asks = if sentence.text.ends_with('?') { 0.15 } else { 0.0 };
+            embedding.cosine(&sentence.embedding) + 0.5 * share(&asked, &sentence.words) - rank - asks
+        };
+        let best =
+            (0..self.sentences.len()).max_by(|a, b| score(&self.sentences[*a]).total_cmp(&score(&self.sentences[*b])));
+        let Some(best) = best else { return Ok(None) };
+        let sentence = &self.sentences[best];
+        let mut text = one_line(&sentence.text);
+        // The sentence after it often holds the reason or the figure.
+        if let Some(next) = self.sentences.get(best + 1).filter(|next| next.passage == sentence.passage) {
+            let both = format!("{text} {}", one_line(&next.text));
+            if both.len() <= MAX_QUOTE_BYTES {
+                text = both;
+            }
+        }
+        Ok(Some(Piece {
+            text,
+            support: Support::Quotation,
+            citations: vec![sentence.passage],
+            evidence: Some(sentence.text.clone()),
+        }))
+    }
+}
+
+/// The pieces of an answer to a question, with the author's own words added where the model's have no support: if no
+/// supported sentence rests on the passage that answers best, that passage's sentence is quoted.
+///
+/// # Errors
+/// When the embedder fails.
+pub fn cite(
+    answer: &str,
+    question: &str,
+    passages: &[FoundPassage],
+    embedder: &dyn Embedder,
+) -> Result<Vec<Piece>, EmbedError> {
+    let evidence = Evidence::new(passages, embedder)?;
+    let mut pieces = evidence.align(answer, embedder)?;
+    if let Some(mut quotation) = evidence.quotation(question, embedder)? {
+        let rests_on = |piece: &Piece| piece.citations.first() == quotation.citations.first();
+        if !pieces.iter().any(rests_on) {
+            quotation.text = format!("\n\n> {}", quotation.text);
+            pieces.push(quotation);
+        }
+    }
+    Ok(pieces)
+}
+
+/// The share of the sentences that claim something which rest on a passage; 1 when none claims anything.
+pub fn grounded_share(pieces: &[Piece]) -> f64 {
+    let count = |wanted: &[Support]| pieces.iter().filter(|piece| wanted.contains(&piece.support)).count() as f64;
+    let claims = count(&[Support::Supported, Support::Unsupported, Support::Quotation]);
+    if claims > 0.0 { count(&[Support::Supported, Support::Quotation]) / claims } else { 1.0 }
+}
+
+fn is_claim(sentence: &str) -> bool {
+    !sentence.ends_with('?') && content_words(sentence).len() >= CLAIM_WORDS
+}
+
+/// Headings, rules and fences are no sentences.
+fn is_prose(text: &str) -> bool {
+    !text.starts_with('#') && !text.starts_with("```") && text.chars().filter(|c| c.is_alphabetic()).count() >= 12
+}
+
+fn one_line(text: &str) -> String {
+    text.trim_start_matches(['>', '-', '*', ' ']).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use twin_domain::{AuthorId, Digest, DocumentId, DocumentInfo};
+    use twin_models::embedding::ScriptedEmbedder;
+
+    use super::*;
+
+    fn passage(number: usize, text: &str) -> FoundPassage {
+        let author = AuthorId::parse("ada").unwrap();
+        let url = format!("https://ada.example/{number}");
+        let document = DocumentInfo {
+            id: DocumentId::new(&author, &url),
+            author,
+            url,
+            title: "T".into(),
+            date: None,
+            language: None,
+            tags: vec![],
+            content_hash: Digest::of(text),
+        };
+        let text = text.to_owned();
+        FoundPassage { number, document, heading_path: vec![], text, chunks: vec![], score: 1.0, similarity: 1.0 }
+    }
+
+    fn passages() -> Vec<FoundPassage> {
+        vec![
+            passage(1, "The putty takes three kilos of whiting and 600 ml of raw oil. It costs £11."),
+            passage(2, "The mallet is live oak with slots through the head."),
+        ]
+    }
+
+    fn pieces(answer: &str, question: &str) -> Vec<Piece> {
+        cite(answer, question, &passages(), &ScriptedEmbedder::default()).unwrap()
+    }
+
+    #[test]
+    fn a_sentence_that_a_passage_says_is_cited() {
+        let pieces = pieces("The putty takes three kilos of whiting and raw oil. Yes.", "What does the putty take?");
+        assert_eq!(pieces[0].support, Support::Supported);
+        assert_eq!(pieces[0].citations, [1]);
+        assert_eq!(pieces[1].support, Support::NoClaim);
+        assert_eq!(pieces.len(), 2, "nothing is quoted when the right passage is cited");
+    }
+
+    #[test]
+    fn a_wrong_figure_takes_the_support_away() {
+        let pieces =
+            pieces("The putty takes three kilos of whiting and 900 ml of raw oil.", "What does the putty take?");
+        assert_eq!(pieces[0].support, Support::Unsupported);
+    }
+
+    #[test]
+    fn an_answer_without_support_is_followed_by_the_authors_own_words() {
+        let pieces = pieces("Parliament dissolved several committees yesterday.", "What is the mallet made of?");
+        assert_eq!(pieces[0].support, Support::Unsupported);
+        let quotation = &pieces[1];
+        assert_eq!(quotation.support, Support::Quotation);
+        assert_eq!(quotation.text, "\n\n> The mallet is live oak with slots through the head.");
+        assert_eq!(quotation.citations, [2]);
+        assert_eq!(grounded_share(&pieces), 0.5);
+    }
+
+    #[test]
+    fn the_pieces_are_the_answer() {
+        let answer = "One thing happened here today. Dr. Pym was late!\n\n- a list item\n- another one\n";
+        let evidence = Evidence::new(&passages(), &ScriptedEmbedder::default()).unwrap();
+        let pieces = evidence.align(answer, &ScriptedEmbedder::default()).unwrap();
+        assert_eq!(pieces.iter().map(|piece| piece.text.as_str()).collect::<String>(), answer);
+    }
+}

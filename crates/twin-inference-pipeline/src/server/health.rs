@@ -1,0 +1,28 @@
+//! Whether the server lives and whether it can answer. Neither touches the model's queue.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::AppState;
+
+pub(super) async fn alive() -> &'static str {
+    "ok\n"
+}
+
+pub(super) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Value>) {
+    let twins = state.twins.clone();
+    let authors = tokio::task::spawn_blocking(move || twins.authors().map(|authors| authors.len())).await;
+    let authors = authors.ok().and_then(Result::ok);
+    let conversations = state.twins.parts.conversations.is_ready().await;
+    let stopping = state.stopping.is_cancelled();
+    let ready = authors.is_some() && conversations && !stopping;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let waiting = state.twins.generator.waiting();
+    let report = json!({
+        "ready": ready, "authors": authors, "conversations": conversations, "stopping": stopping, "waiting": waiting,
+        "model": state.twins.parts.model.info().name,
+    });
+    (status, Json(report))
+}

@@ -1,0 +1,138 @@
+//! Errors as OpenAI clients read them: a status and `{"error": {"message", "type", "param", "code"}}`.
+//!
+//! Two audiences, two messages: the client learns what it can act on, and what went wrong inside is logged.
+
+use std::fmt::Display;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use twin_models::language::GenerateError;
+
+use crate::conversations::ConversationError;
+use crate::generator::SubmitError;
+use crate::twins::{AnswerError, TwinError};
+
+/// An error with all that a client is told.
+#[derive(Debug)]
+pub(in crate::server) struct ApiError {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+    param: Option<String>,
+    code: Option<&'static str>,
+}
+
+impl ApiError {
+    pub(in crate::server) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind, message: message.into(), param: None, code: None }
+    }
+
+    pub(in crate::server) fn bad_request(message: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
+    }
+
+    pub(in crate::server) fn unknown_model(name: &str) -> Self {
+        let message = format!("there is no model `{name}`: GET /v1/models lists them");
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", message).param("model").code("model_not_found")
+    }
+
+    /// Something failed that the client cannot change. The log has it all.
+    pub(in crate::server) fn internal(error: impl Display) -> Self {
+        tracing::error!("a request failed: {error}");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "server_error",
+            "something failed inside the server; its log says what",
+        )
+    }
+
+    pub(in crate::server) fn param(mut self, param: &str) -> Self {
+        self.param = Some(param.to_owned());
+        self
+    }
+
+    pub(in crate::server) fn code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    pub(in crate::server) fn body(&self) -> Value {
+        json!({ "error": { "message": self.message, "type": self.kind, "param": self.param, "code": self.code } })
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(RETRY_AFTER, axum::http::HeaderValue::from_static("2"));
+        }
+        response
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        let status = match rejection.status() {
+            // A body that is JSON but not what is asked for is a bad request to these clients.
+            StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+            status => status,
+        };
+        Self::new(status, "invalid_request_error", rejection.body_text())
+    }
+}
+
+impl From<TwinError> for ApiError {
+    fn from(error: TwinError) -> Self {
+        match &error {
+            TwinError::Unknown(name) => Self::unknown_model(name),
+            TwinError::NoFeatures => Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", error.to_string()),
+            TwinError::Store(_) | TwinError::Registry(_) | TwinError::Adapter { .. } => Self::internal(chain(&error)),
+        }
+    }
+}
+
+impl From<ConversationError> for ApiError {
+    fn from(error: ConversationError) -> Self {
+        match &error {
+            ConversationError::NotFound(_) => {
+                Self::new(StatusCode::NOT_FOUND, "invalid_request_error", error.to_string())
+            }
+            _ => Self::internal(chain(&error)),
+        }
+    }
+}
+
+impl From<AnswerError> for ApiError {
+    fn from(error: AnswerError) -> Self {
+        match error {
+            AnswerError::Twin(error) => error.into(),
+            AnswerError::Submit(error @ SubmitError::Full { .. }) => {
+                let message = error.to_string();
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message).code("rate_limit_exceeded")
+            }
+            AnswerError::Submit(SubmitError::Stopped) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", "the server is shutting down")
+            }
+            AnswerError::Generate(error @ GenerateError::PromptTooLong { .. }) => {
+                Self::bad_request(error.to_string()).param("messages").code("context_length_exceeded")
+            }
+            AnswerError::Prompt(error) => Self::bad_request(error.to_string()).param("messages"),
+            other => Self::internal(chain(&other)),
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

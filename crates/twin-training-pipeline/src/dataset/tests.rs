@@ -1,0 +1,104 @@
+use std::ops::Range;
+
+use twin_domain::{Author, AuthorId, DocumentId, DocumentInfo};
+
+use super::*;
+
+fn stored(author: &AuthorId, day: i8, text: &str, not_voice: Vec<Range<usize>>) -> StoredDocument {
+    let url = format!("https://ada.example/{day}");
+    let date = Some(jiff::civil::date(2024, 1, day));
+    let info = DocumentInfo {
+        id: DocumentId::new(author, &url),
+        author: author.clone(),
+        url,
+        title: format!("Post {day}"),
+        date,
+        language: None,
+        tags: vec![],
+        content_hash: Document::content_hash("", date, &[], text),
+    };
+    StoredDocument { document: Document { info, text: text.to_owned() }, not_voice }
+}
+
+fn prose(seed: usize, words: usize) -> String {
+    let word = |index: usize| format!("w{}", (seed * 7919 + index * index * 31 + index) % 5000);
+    (0..words).map(word).collect::<Vec<_>>().join(" ")
+}
+
+fn maker_examples(document: &StoredDocument) -> Vec<Example> {
+    let author = Author::new(document.document.info.author.clone());
+    let prompts = PromptSet::builtin().unwrap();
+    let config = DatasetConfig { max_target_tokens: 60, opening_tokens: 10, ..DatasetConfig::default() };
+    let count = |text: &str| text.split_whitespace().count();
+    let mut maker =
+        ExampleMaker { author: &author, prompts: &prompts, config: &config, count_tokens: &count, examples: vec![] };
+    maker.add_document(document, Split::Train, None).unwrap();
+    maker.examples
+}
+
+#[test]
+fn every_task_is_made_and_every_target_is_verbatim() {
+    let author = AuthorId::parse("ada").unwrap();
+    let text = format!(
+        "{}\n\n{}\n\n## Why does it turn?\n\n{}\n\n## Oil\n\n{}\n",
+        prose(1, 50),
+        prose(2, 40),
+        prose(3, 20),
+        prose(4, 25)
+    );
+    let document = stored(&author, 1, &text, vec![]);
+    let examples = maker_examples(&document);
+    for task in [Task::WritePost, Task::Continue, Task::AnswerQuestion, Task::WriteSection] {
+        assert!(examples.iter().any(|example| example.task == task), "{task:?}");
+    }
+    assert!(examples.iter().all(|example| text.contains(&example.target)));
+    let question = examples.iter().find(|example| example.task == Task::AnswerQuestion).unwrap();
+    assert!(question.prompt[1].content.ends_with("Why does it turn?"));
+    assert!(question.prompt[1].content.contains(&question.target), "the passage that answers is given");
+}
+
+#[test]
+fn quotations_are_marked_and_mostly_quoted_passages_left_out() {
+    let author = AuthorId::parse("ada").unwrap();
+    let own = prose(1, 30);
+    let quoted = format!("> {}", prose(2, 10));
+    let text = format!("{own}\n\n{quoted}\n");
+    let range = own.len() + 2..own.len() + 2 + quoted.len();
+    let examples = maker_examples(&stored(&author, 1, &text, vec![range.clone()]));
+    assert_eq!(examples.len(), 1);
+    assert_eq!(&examples[0].target[examples[0].not_voice[0].clone()], quoted);
+    assert!(maker_examples(&stored(&author, 1, &format!("> {}", prose(1, 30)), vec![0..150])).is_empty());
+}
+
+#[test]
+fn the_newest_are_test_and_copies_stay_on_one_side() {
+    let author = AuthorId::parse("ada").unwrap();
+    let mut documents: Vec<_> = (1..=20).map(|day| stored(&author, day, &prose(day as usize, 80), vec![])).collect();
+    documents[19].document.text = documents[0].document.text.clone();
+    let splits = split::by_date(&documents, &DatasetConfig::default());
+    assert_eq!(splits[0], Split::Train);
+    assert_eq!(splits[16], Split::Calibration);
+    assert_eq!(splits[18], Split::Test);
+    assert_eq!(splits[19], Split::Train, "a copy of a training post is no test");
+}
+
+#[test]
+fn the_gates_name_what_they_refuse() {
+    let author = AuthorId::parse("ada").unwrap();
+    let document = stored(&author, 1, &prose(1, 50), vec![]);
+    let listed = vec![training_document((&document, &Split::Train))];
+    let good = maker_examples(&document);
+    let stored = [document];
+    assert_eq!(check(&good, &listed, &stored), Ok(()));
+
+    let with = |change: &dyn Fn(&mut Vec<Example>)| {
+        let mut examples = good.clone();
+        change(&mut examples);
+        check(&examples, &listed, &stored).unwrap_err()
+    };
+    assert!(matches!(with(&|e| e[0].target.push('!')), GateError::NotVerbatim { .. }));
+    assert!(matches!(with(&|e| e[0].prompt[1].content = "{{ title }}".into()), GateError::BadPrompt { .. }));
+    assert!(matches!(with(&|e| e[0].prompt[1].content.clear()), GateError::BadPrompt { .. }));
+    assert!(matches!(with(&|e| e[0].split = Split::Test), GateError::BothSides { .. }));
+    assert!(matches!(with(&|e| e.push(e[0].clone())), GateError::Repeated { .. }));
+}

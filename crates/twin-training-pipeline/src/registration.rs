@@ -1,0 +1,135 @@
+//! From a finished run and its evaluation to a registered model version with a model card.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+
+use fs_err as fs;
+use twin_domain::model_registry::Candidate;
+use twin_domain::{Author, ModelRegistry, ModelVersion, RegistryError, TrainingSet};
+
+use crate::durable;
+use crate::evaluate::{ArmReport, EvaluationReport};
+use crate::run::FinishedRun;
+
+/// Why a model could not be registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error("the files of the model could not be written")]
+    Io(#[from] io::Error),
+}
+
+/// Adds the evaluation and a model card to a run's artefacts and registers them. Registering the same run twice gives the
+/// same version.
+///
+/// # Errors
+/// When a file cannot be written or the registry refuses.
+pub fn register(
+    registry: &dyn ModelRegistry,
+    run: &FinishedRun,
+    evaluation: &EvaluationReport,
+    set: &TrainingSet,
+    author: &Author,
+    code: &str,
+) -> Result<ModelVersion, RegisterError> {
+    let directory = run.artefacts();
+    write_evaluation(&directory, evaluation)?;
+    durable::write(&directory.join("README.md"), model_card(run, evaluation, set, author).as_bytes())?;
+    let candidate = Candidate {
+        author: author.id.clone(),
+        base: run.report.base.clone(),
+        training_set: set.id.clone(),
+        feature_view: set.feature_view.clone(),
+        prompt: set.prompt.clone(),
+        hyper_parameters: serde_json::to_value(&run.report.config).map_err(io::Error::other)?,
+        metrics: metrics(run, evaluation),
+        code: code.to_owned(),
+    };
+    Ok(registry.register(&candidate, &directory)?)
+}
+
+/// Keeps an evaluation beside the adapter, so that it need not be made twice.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_evaluation(directory: &Path, evaluation: &EvaluationReport) -> io::Result<()> {
+    let json = serde_json::to_vec_pretty(evaluation).map_err(io::Error::other)?;
+    durable::write(&directory.join("evaluation.json"), &json)
+}
+
+/// The evaluation beside an adapter, if there is one that can be read.
+pub fn read_evaluation(directory: &Path) -> Option<EvaluationReport> {
+    serde_json::from_str(&fs::read_to_string(directory.join("evaluation.json")).ok()?).ok()
+}
+
+/// The figures by which versions are compared.
+fn metrics(run: &FinishedRun, evaluation: &EvaluationReport) -> BTreeMap<String, f64> {
+    let mut metrics = BTreeMap::from([
+        ("training.steps".to_owned(), run.report.steps as f64),
+        ("training.calibration_loss".to_owned(), run.report.calibration_loss),
+        ("bits_per_byte.author.base".to_owned(), evaluation.author.base),
+        ("bits_per_byte.author.twin".to_owned(), evaluation.author.twin),
+        ("bits_per_byte.author.gain".to_owned(), evaluation.author.gain()),
+        ("bits_per_byte.author.gain.low".to_owned(), evaluation.author.gain_interval.0),
+        ("bits_per_byte.author.gain.high".to_owned(), evaluation.author.gain_interval.1),
+    ]);
+    if let Some(others) = &evaluation.others {
+        metrics.insert("bits_per_byte.others.base".to_owned(), others.base);
+        metrics.insert("bits_per_byte.others.twin".to_owned(), others.twin);
+        metrics.insert("bits_per_byte.others.gain".to_owned(), others.gain());
+    }
+    for ArmReport { arm, style, .. } in &evaluation.arms {
+        let arm = serde_json::to_value(arm).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
+        metrics.insert(format!("function_words.{arm}"), style.function_words.author);
+        metrics.insert(format!("ngrams.{arm}"), style.ngrams.author);
+        metrics.insert(format!("copying.{arm}.share"), style.copying.share);
+        metrics.insert(format!("copying.{arm}.longest_run"), style.copying.longest_run as f64);
+    }
+    // A figure that does not exist, such as an interval of one document, is left out: JSON has no word for it.
+    metrics.retain(|_, value| value.is_finite());
+    metrics
+}
+
+/// The model card, in the Hub's layout: YAML metadata, then what a person wants to know.
+fn model_card(run: &FinishedRun, evaluation: &EvaluationReport, set: &TrainingSet, author: &Author) -> String {
+    let report = &run.report;
+    let config = &report.config;
+    let mut card = String::new();
+    // Names come from people: a JSON text is also a YAML text, and cannot break out of its place.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let _ = write!(
+        card,
+        "---\nbase_model: {}\nlibrary_name: peft\npipeline_tag: text-generation\nlanguage: {}\ntags:\n- lora\n- llm-twin\n---\n\n\
+         # A twin of {}\n\n\
+         This adapter makes {} write in the voice of {}. **What it writes is written by a machine and not by {}.**\n\n\
+         | | |\n| --- | --- |\n\
+         | base model | {} (sha256 {}) |\n| training set | {} |\n| features | {} |\n| prompt | {} |\n\
+         | adapter | LoRA, rank {}, alpha {}, {} |\n| trained | {} steps, {} tokens, {:.0} s, seed {} |\n\
+         | consent | {} |\n\n",
+        quoted(&report.base.hub),
+        quoted(&author.language),
+        author.name,
+        report.base.name,
+        author.name,
+        author.name,
+        report.base.name,
+        report.base.digest.short(),
+        set.id,
+        set.feature_view,
+        set.prompt,
+        config.rank,
+        config.alpha,
+        serde_json::to_string(&config.target_modules).unwrap_or_default(),
+        report.steps,
+        report.tokens,
+        report.seconds,
+        config.seed,
+        author.consent.as_deref().unwrap_or("not recorded: do not publish"),
+    );
+    card.push_str(&crate::evaluate::table::markdown(evaluation));
+    card.push_str("\n![loss curve](curve.svg)\n");
+    card
+}

@@ -47,6 +47,19 @@ pub struct Filter {
     pub without: Vec<DocumentId>,
 }
 
+impl Filter {
+    /// Whether a chunk of a document passes. A document without a date passes only where no date is asked for.
+    pub fn admits(&self, chunk: &Chunk, document: &DocumentInfo) -> bool {
+        let after = |from| document.date.is_some_and(|date| date >= from);
+        let before = |to| document.date.is_some_and(|date| date <= to);
+        self.from.is_none_or(after)
+            && self.to.is_none_or(before)
+            && (self.tags.is_empty() || document.tags.iter().any(|tag| self.tags.contains(tag)))
+            && (self.kinds.is_empty() || self.kinds.contains(&chunk.kind))
+            && !self.without.contains(&document.id)
+    }
+}
+
 /// A hybrid query: dense and BM25 candidates, fused by reciprocal rank (Cormack et al., SIGIR 2009; k = 60).
 ///
 /// The author is part of the query and not of the filter, so that no query can see another author's chunks.

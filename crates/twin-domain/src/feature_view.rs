@@ -13,6 +13,13 @@ use crate::Digest;
 pub struct FeatureViewId(String);
 
 impl FeatureViewId {
+    /// Checks that `text` has the form of an id, so that it is safe as a file name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("features-")?;
+        let valid = digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        valid.then(|| Self(text.to_owned()))
+    }
+
     /// The id as text; also the name of the Qdrant collection.
     pub fn as_str(&self) -> &str {
         &self.0

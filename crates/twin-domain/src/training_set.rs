@@ -95,6 +95,9 @@ pub struct Example {
     pub prompt: Vec<ChatMessage>,
     /// The author's own words: a verbatim slice of the document.
     pub target: String,
+    /// Whether the target ends its document or section. Only then is the end of the turn in the loss: a passage that goes
+    /// on must not teach the model to stop.
+    pub complete: bool,
     /// Byte ranges of `target` that are not the author's voice; they are in the input and not in the loss.
     pub not_voice: Vec<std::ops::Range<usize>>,
 }

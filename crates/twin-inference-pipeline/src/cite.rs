@@ -1,7 +1,8 @@
 //! Citations, made outside the model: each sentence of an answer is aligned to the passages by meaning, words and numbers.
 //!
 //! A small model cannot be trusted to number its sources. Here it does not: what a sentence says must be near a sentence of a
-//! passage, and its numbers must stand in that passage, or it is marked as unsupported.
+//! passage, and its numbers and names must stand in that passage, or it is marked as unsupported. Where the passage that
+//! answers best is not what the answer rests on, the author's own sentence is quoted below it: the *anchor quote*.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,7 @@ use twin_models::embedding::{EmbedError, Embedder};
 
 use crate::retrieve::FoundPassage;
 use crate::sentences::sentences;
-use crate::words::{content_words, numbers, share};
+use crate::words::{all_words, content_words, names, numbers, share};
 
 /// The cosine similarity above which two sentences say nearly the same.
 const SAME_MEANING: f32 = 0.72;
@@ -45,43 +46,79 @@ pub struct Piece {
     pub support: Support,
     /// Citation numbers of passages, from 1, best first.
     pub citations: Vec<usize>,
-    /// The sentence of the first cited passage that supports it.
+    /// The sentence of the first cited passage that supports it, an exact slice of that passage.
     pub evidence: Option<String>,
 }
 
-/// The sentences of passages with their vectors, for aligning answers to them.
-pub struct Evidence {
-    sentences: Vec<EvidenceSentence>,
-    /// The numbers in each passage, by citation number minus one.
-    numbers: Vec<BTreeSet<String>>,
+impl Piece {
+    /// A text that claims nothing.
+    pub fn without_claim(text: impl Into<String>) -> Self {
+        Self { text: text.into(), support: Support::NoClaim, citations: Vec::new(), evidence: None }
+    }
 }
 
-struct EvidenceSentence {
+/// The sentences of passages with their vectors, for aligning answers to them.
+pub struct Evidence<'a> {
+    passages: &'a [FoundPassage],
+    sentences: Vec<EvidenceSentence<'a>>,
+    /// What each passage states, by citation number minus one.
+    facts: Vec<Facts>,
+}
+
+/// What must not differ between a sentence and the passage that supports it.
+struct Facts {
+    numbers: BTreeSet<String>,
+    words: BTreeSet<String>,
+}
+
+impl Facts {
+    fn of(passage: &FoundPassage) -> Self {
+        let prompt = passage.for_prompt();
+        let text = format!("{}\n{}\n{}", prompt.title, passage.document.author, prompt.text);
+        Self { numbers: numbers(&text), words: all_words(&text) }
+    }
+
+    /// Whether all numbers and names of a sentence stand in the passage.
+    fn hold(&self, numbers: &BTreeSet<String>, names: &BTreeSet<String>) -> bool {
+        numbers.is_subset(&self.numbers) && names.is_subset(&self.words)
+    }
+}
+
+struct EvidenceSentence<'a> {
+    /// The citation number of its passage.
     passage: usize,
-    text: String,
+    /// Where in the passage's text it begins.
+    start: usize,
+    text: &'a str,
     words: BTreeSet<String>,
     embedding: Embedding,
 }
 
-impl Evidence {
-    /// Splits and embeds passages.
+impl<'a> Evidence<'a> {
+    /// Splits and embeds passages, which are numbered from 1 without gaps.
     ///
     /// # Errors
     /// When the embedder fails.
-    pub fn new(passages: &[FoundPassage], embedder: &dyn Embedder) -> Result<Self, EmbedError> {
+    pub fn new(passages: &'a [FoundPassage], embedder: &dyn Embedder) -> Result<Self, EmbedError> {
         let mut texts = Vec::new();
-        for passage in passages {
-            let of_passage = sentences(&passage.text).into_iter().map(str::trim).filter(|text| is_prose(text));
-            texts.extend(of_passage.map(|text| (passage.number, text)));
+        for (index, passage) in passages.iter().enumerate() {
+            let mut start = 0;
+            for sentence in sentences(&passage.text) {
+                let indent = sentence.len() - sentence.trim_start().len();
+                if is_prose(sentence.trim()) {
+                    texts.push((index + 1, start + indent, sentence.trim()));
+                }
+                start += sentence.len();
+            }
         }
-        let embeddings = embedder.embed(&texts.iter().map(|(_, text)| *text).collect::<Vec<_>>())?;
-        let sentence = |((passage, text), embedding): ((usize, &str), Embedding)| {
-            let words = content_words(text);
-            EvidenceSentence { passage, text: text.to_owned(), words, embedding }
+        let embeddings = embedder.embed(&texts.iter().map(|(_, _, text)| *text).collect::<Vec<_>>())?;
+        let sentence = |((passage, start, text), embedding): ((usize, usize, &'a str), Embedding)| {
+            EvidenceSentence { passage, start, text, words: content_words(text), embedding }
         };
         Ok(Self {
+            passages,
             sentences: texts.into_iter().zip(embeddings).map(sentence).collect(),
-            numbers: passages.iter().map(|passage| numbers(&passage.text)).collect(),
+            facts: passages.iter().map(Facts::of).collect(),
         })
     }
 
@@ -98,23 +135,21 @@ impl Evidence {
             let embedding = is_claim(trimmed).then(|| embeddings.next()).flatten();
             match embedding {
                 Some(embedding) => self.piece(text, trimmed, &embedding),
-                None => {
-                    Piece { text: (*text).to_owned(), support: Support::NoClaim, citations: vec![], evidence: None }
-                }
+                None => Piece::without_claim(*text),
             }
         };
         Ok(texts.iter().map(piece).collect())
     }
 
     fn piece(&self, text: &str, sentence: &str, embedding: &Embedding) -> Piece {
-        let (words, figures) = (content_words(sentence), numbers(sentence));
-        let mut supporting: Vec<(f32, &EvidenceSentence)> = Vec::new();
+        let (words, figures, named) = (content_words(sentence), numbers(sentence), names(sentence));
+        let mut supporting: Vec<(f32, &EvidenceSentence<'_>)> = Vec::new();
         for candidate in &self.sentences {
             let similarity = embedding.cosine(&candidate.embedding);
             let common = share(&words, &candidate.words);
             let says_so = similarity >= SAME_MEANING || (similarity >= NEAR_MEANING && common >= COMMON_WORDS);
-            // A wrong figure in a right sentence is the error that readers cannot see.
-            if says_so && figures.is_subset(&self.numbers[candidate.passage - 1]) {
+            // A wrong figure or name in a right sentence is the error that readers cannot see.
+            if says_so && self.facts[candidate.passage - 1].hold(&figures, &named) {
                 supporting.push((similarity + common, candidate));
             }
         }
@@ -126,7 +161,7 @@ impl Evidence {
             }
         }
         let support = if citations.is_empty() { Support::Unsupported } else { Support::Supported };
-        let evidence = supporting.first().map(|(_, candidate)| candidate.text.clone());
+        let evidence = supporting.first().map(|(_, candidate)| candidate.text.to_owned());
         Piece { text: text.to_owned(), support, citations, evidence }
     }
 
@@ -138,7 +173,7 @@ impl Evidence {
     pub fn quotation(&self, question: &str, embedder: &dyn Embedder) -> Result<Option<Piece>, EmbedError> {
         let embedding = embedder.embed_one(question)?;
         let asked = content_words(question);
-        let score = |sentence: &EvidenceSentence| {
+        let score = |sentence: &EvidenceSentence<'_>| {
             // Earlier passages were found to be nearer as wholes; a question in the post is not its answer.
             let rank = 0.05 * (sentence.passage - 1) as f32;
             let asks = if sentence.text.ends_with('?') { 0.15 } else { 0.0 };
@@ -148,25 +183,34 @@ impl Evidence {
             (0..self.sentences.len()).max_by(|a, b| score(&self.sentences[*a]).total_cmp(&score(&self.sentences[*b])));
         let Some(best) = best else { return Ok(None) };
         let sentence = &self.sentences[best];
-        let mut text = one_line(&sentence.text);
-        // The sentence after it often holds the reason or the figure.
-        if let Some(next) = self.sentences.get(best + 1).filter(|next| next.passage == sentence.passage) {
-            let both = format!("{text} {}", one_line(&next.text));
-            if both.len() <= MAX_QUOTE_BYTES {
-                text = both;
-            }
-        }
+        let text = self.with_the_next(best);
         Ok(Some(Piece {
-            text,
+            text: one_line(text),
             support: Support::Quotation,
             citations: vec![sentence.passage],
-            evidence: Some(sentence.text.clone()),
+            evidence: Some(text.to_owned()),
         }))
+    }
+
+    /// A sentence and the one after it in the same paragraph, which often holds the reason or the figure, if both are short.
+    fn with_the_next(&self, index: usize) -> &'a str {
+        let sentence = &self.sentences[index];
+        let passage = &self.passages[sentence.passage - 1].text;
+        let end = sentence.start + sentence.text.len();
+        let next = self.sentences.get(index + 1).filter(|next| {
+            let follows = next.passage == sentence.passage && !passage[end..next.start].contains("\n\n");
+            follows && passage[end..next.start].trim().is_empty()
+        });
+        let both = next.map(|next| &passage[sentence.start..next.start + next.text.len()]);
+        both.filter(|both| both.len() <= MAX_QUOTE_BYTES).unwrap_or(sentence.text)
     }
 }
 
-/// The pieces of an answer to a question, with the author's own words added where the model's have no support: if no
-/// supported sentence rests on the passage that answers best, that passage's sentence is quoted.
+/// The pieces of an answer to a question, with the anchor quote where it is needed.
+///
+/// The rule: the sentence of all passages that is nearest to the question is the anchor. If a supported sentence of the
+/// answer rests first on the anchor's passage, the answer stands as it is; otherwise, and so whenever nothing is supported,
+/// the anchor is quoted below it word for word, with its citation. Facts are then the author's even where the model fails.
 ///
 /// # Errors
 /// When the embedder fails.
@@ -181,7 +225,8 @@ pub fn cite(
     if let Some(mut quotation) = evidence.quotation(question, embedder)? {
         let rests_on = |piece: &Piece| piece.citations.first() == quotation.citations.first();
         if !pieces.iter().any(rests_on) {
-            quotation.text = format!("\n\n> {}", quotation.text);
+            let gap = if pieces.is_empty() { "" } else { "\n\n" };
+            quotation.text = format!("{gap}> {}", quotation.text);
             pieces.push(quotation);
         }
     }
@@ -260,6 +305,26 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_no_passage_has_takes_the_support_away() {
+        let answer = "The putty of Ackley takes three kilos of whiting and raw oil.";
+        assert_eq!(pieces(answer, "What does the putty take?")[0].support, Support::Unsupported);
+    }
+
+    #[test]
+    fn an_answer_that_rests_on_another_passage_is_followed_by_the_anchor() {
+        let pieces =
+            pieces("The putty takes three kilos of whiting and raw oil.", "What is the mallet with slots made of?");
+        assert_eq!(pieces[0].citations, [1]);
+        assert_eq!((pieces[1].support, pieces[1].citations.as_slice()), (Support::Quotation, [2].as_slice()));
+    }
+
+    #[test]
+    fn an_empty_answer_is_the_quotation_alone() {
+        let pieces = pieces("", "What is the mallet made of?");
+        assert_eq!(pieces[0].text, "> The mallet is live oak with slots through the head.");
+    }
+
+    #[test]
     fn an_answer_without_support_is_followed_by_the_authors_own_words() {
         let pieces = pieces("Parliament dissolved several committees yesterday.", "What is the mallet made of?");
         assert_eq!(pieces[0].support, Support::Unsupported);
@@ -273,7 +338,8 @@ mod tests {
     #[test]
     fn the_pieces_are_the_answer() {
         let answer = "One thing happened here today. Dr. Pym was late!\n\n- a list item\n- another one\n";
-        let evidence = Evidence::new(&passages(), &ScriptedEmbedder::default()).unwrap();
+        let passages = passages();
+        let evidence = Evidence::new(&passages, &ScriptedEmbedder::default()).unwrap();
         let pieces = evidence.align(answer, &ScriptedEmbedder::default()).unwrap();
         assert_eq!(pieces.iter().map(|piece| piece.text.as_str()).collect::<String>(), answer);
     }

@@ -1,37 +1,41 @@
-//! The one thread that runs the language model, behind a bounded queue.
+//! The one thread that runs the language model, and who is let through to it.
 //!
 //! A model uses all cores for one answer, so answers are written one after another; who would have to wait too long is told
 //! at once. Tokens go through a small channel: when its reader is gone, the model stops at the next token.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc as std_mpsc;
 use std::thread;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use twin_domain::CancelFlag;
-use twin_models::language::{GenerateError, GenerateRequest, Generation, LanguageModel};
+use twin_models::language::{FinishReason, GenerateError, GenerateRequest, Generation, LanguageModel, Timings, Usage};
 
 /// How many pieces of text may wait for a slow reader.
-const TEXT_BUFFER: usize = 32;
+const TEXT_BUFFER: usize = 16;
 
 /// Why a request was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// Too many are waiting.
-    #[error("the queue for the model is full, with {waiting} waiting: try again in a moment")]
+    #[error("{waiting} others are waiting for the model already: try again in a moment")]
     Full { waiting: usize },
-    /// The server is shutting down, or the model's thread died.
+    /// The model's thread is gone.
     #[error("the model is not running")]
     Stopped,
 }
+
+/// The right to one answer. Whoever holds it counts as running or waiting; dropping it lets the next one in.
+#[derive(Debug)]
+pub struct Permit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 /// An answer that is being written.
 pub struct Running {
     /// The text as it comes. Dropping it stops the model.
     pub text: mpsc::Receiver<String>,
-    /// The whole, when it is done.
+    /// The whole, when it is done. Closed without a value when the model panicked.
     pub done: oneshot::Receiver<Result<Generation, GenerateError>>,
 }
 
@@ -42,11 +46,12 @@ struct Job {
     done: oneshot::Sender<Result<Generation, GenerateError>>,
 }
 
-/// The queue to the model's thread. The thread ends when the last handle is dropped.
+/// The way to the model's thread. The thread ends when the last handle is dropped.
 #[derive(Clone)]
 pub struct Generator {
-    queue: SyncSender<Job>,
-    waiting: Arc<AtomicUsize>,
+    jobs: std_mpsc::Sender<Job>,
+    permits: Arc<Semaphore>,
+    capacity: usize,
 }
 
 impl Generator {
@@ -55,60 +60,132 @@ impl Generator {
     /// # Errors
     /// When the system cannot start a thread.
     pub fn start(model: Arc<dyn LanguageModel>, queue: usize) -> std::io::Result<Self> {
-        let (sender, jobs) = sync_channel::<Job>(queue);
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&waiting);
+        let capacity = queue + 1;
+        // Without a bound of its own: only holders of permits send, one job each.
+        let (sender, jobs) = std_mpsc::channel::<Job>();
         thread::Builder::new().name("generator".to_owned()).spawn(move || {
             while let Ok(job) = jobs.recv() {
-                counter.fetch_sub(1, Ordering::Relaxed);
                 serve(model.as_ref(), job);
             }
         })?;
-        Ok(Self { queue: sender, waiting })
+        Ok(Self { jobs: sender, permits: Arc::new(Semaphore::new(capacity)), capacity })
+    }
+
+    /// Asks to be let in.
+    ///
+    /// # Errors
+    /// [`SubmitError::Full`] when too many are in already.
+    pub fn admit(&self) -> Result<Permit, SubmitError> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        permit.map(Permit).map_err(|_| SubmitError::Full { waiting: self.capacity - 1 })
     }
 
     /// Hands a request to the thread.
     ///
     /// # Errors
-    /// [`SubmitError::Full`] when too many wait.
-    pub fn submit(&self, request: GenerateRequest, cancel: CancelFlag) -> Result<Running, SubmitError> {
+    /// [`SubmitError::Stopped`] when the thread is gone.
+    pub fn submit(&self, _permit: &Permit, request: GenerateRequest, cancel: CancelFlag) -> Result<Running, SubmitError> {
         let (text_sender, text) = mpsc::channel(TEXT_BUFFER);
         let (done_sender, done) = oneshot::channel();
-        self.waiting.fetch_add(1, Ordering::Relaxed);
         let job = Job { request, cancel, text: text_sender, done: done_sender };
-        match self.queue.try_send(job) {
-            Ok(()) => Ok(Running { text, done }),
-            Err(error) => {
-                let waiting = self.waiting.fetch_sub(1, Ordering::Relaxed) - 1;
-                Err(match error {
-                    TrySendError::Full(_) => SubmitError::Full { waiting },
-                    TrySendError::Disconnected(_) => SubmitError::Stopped,
-                })
-            }
-        }
+        self.jobs.send(job).map_err(|_| SubmitError::Stopped)?;
+        Ok(Running { text, done })
     }
 
-    /// How many requests wait.
-    pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+    /// How many answers are being written or waited for.
+    pub fn admitted(&self) -> usize {
+        self.capacity - self.permits.available_permits()
     }
 }
 
 fn serve(model: &dyn LanguageModel, job: Job) {
-    // Whoever asked may have left while this was waiting.
-    if job.text.is_closed() {
+    let Job { request, cancel, text, done } = job;
+    // Whoever asked may have left while this was waiting; then the prompt is not even read.
+    if text.is_closed() || cancel.is_cancelled() {
+        let _ = done.send(Ok(nothing())); // Nobody may be left to read it.
         return;
     }
-    let text = job.text;
     let generate = || {
-        model.generate(&job.request, &job.cancel, &mut |piece| match text.blocking_send(piece.to_owned()) {
+        model.generate(&request, &cancel, &mut |piece| match text.blocking_send(piece.to_owned()) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         })
     };
     // A panic in the model must not take the thread away from everybody else; the request's channel closes, which is
     // reported as a failure of this one answer.
-    if let Ok(generation) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(generate)) {
-        let _ = job.done.send(generation); // Nobody may be left to read it.
+    match catch_unwind(AssertUnwindSafe(generate)) {
+        Ok(generation) => drop(done.send(generation)), // As above.
+        Err(_) => tracing::error!("the language model panicked while it wrote an answer"),
+    }
+}
+
+fn nothing() -> Generation {
+    Generation {
+        text: String::new(),
+        finish_reason: FinishReason::Cancelled,
+        usage: Usage::default(),
+        timings: Timings::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use twin_domain::ChatMessage;
+    use twin_models::language::{Input, Sampling, ScriptedModel};
+
+    use super::*;
+
+    fn request() -> GenerateRequest {
+        let input = Input::Messages(vec![ChatMessage::user("Hello")]);
+        GenerateRequest { input, adapter: None, sampling: Sampling::greedy(1000) }
+    }
+
+    fn slow(queue: usize) -> Generator {
+        let model = ScriptedModel::new(vec!["word ".repeat(500)]).with_delay(Duration::from_millis(10));
+        Generator::start(Arc::new(model), queue).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_does_not_fit_is_told_and_let_in_later() {
+        let generator = slow(1);
+        let first = generator.admit().unwrap();
+        let _second = generator.admit().unwrap();
+        assert_eq!(generator.admit().unwrap_err(), SubmitError::Full { waiting: 1 });
+        assert_eq!(generator.admitted(), 2);
+        drop(first);
+        assert!(generator.admit().is_ok());
+    }
+
+    #[tokio::test]
+    async fn dropping_the_reader_stops_the_model() {
+        let generator = slow(1);
+        let permit = generator.admit().unwrap();
+        let mut running = generator.submit(&permit, request(), CancelFlag::new()).unwrap();
+        assert!(running.text.recv().await.is_some());
+        let Running { text, done } = running;
+        let begun = Instant::now();
+        drop(text);
+        let generation = done.await.unwrap().unwrap();
+        assert_eq!(generation.finish_reason, FinishReason::Cancelled);
+        assert!(begun.elapsed() < Duration::from_secs(2), "500 words would take 5 s");
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_one_answer_only() {
+        let model = ScriptedModel::answering(|request| match request.sampling.seed {
+            1 => panic!("a bug in the model"),
+            _ => "Fine.".to_owned(),
+        });
+        let generator = Generator::start(Arc::new(model), 4).unwrap();
+        let permit = generator.admit().unwrap();
+        let mut bad = request();
+        bad.sampling.seed = 1;
+        assert!(generator.submit(&permit, bad, CancelFlag::new()).unwrap().done.await.is_err());
+        let mut good = request();
+        good.sampling.seed = 2;
+        let done = generator.submit(&permit, good, CancelFlag::new()).unwrap().done;
+        assert_eq!(done.await.unwrap().unwrap().text, "Fine.");
     }
 }

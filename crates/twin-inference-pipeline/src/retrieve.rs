@@ -4,15 +4,19 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use twin_domain::{
-    AuthorId, ChunkId, DocumentInfo, FeatureStore, FeatureViewId, Filter, HybridQuery, ScoredChunk, StoreError,
+    AuthorId, ChunkId, DocumentId, DocumentInfo, FeatureStore, FeatureViewId, Filter, HybridQuery, ScoredChunk,
+    StoreError,
 };
 use twin_models::embedding::{EmbedError, Embedder};
 use twin_models::prompt::Passage;
 
-use crate::words::{content_words, share};
+use crate::words::{all_words, content_words, share};
+
+mod context;
 
 /// How passages are chosen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RetrievalConfig {
     /// How many candidates the dense and the lexical search contribute each.
     pub candidates: usize,
@@ -24,11 +28,11 @@ pub struct RetrievalConfig {
     pub max_tokens: usize,
     /// The most chunks of one document, so that one long post does not crowd out the others.
     pub max_per_document: usize,
-    /// With a nearest passage below this cosine similarity, a question counts as answered nowhere unless its words say otherwise.
+    /// A question whose nearest chunk has at least this cosine similarity counts as answered there.
     pub similar: f32,
-    /// The similarity below which not even common words count.
+    /// With a similarity from here up to `similar`, the question's words decide; below it, nothing is relevant.
     pub dissimilar: f32,
-    /// The share of the question's content words that the best passages must have to make up for a low similarity.
+    /// The share of the question's content words that one of the best chunks must have to make up for a low similarity.
     pub word_share: f32,
 }
 
@@ -38,7 +42,7 @@ impl Default for RetrievalConfig {
             candidates: 40,
             limit: 12,
             max_passages: 4,
-            max_tokens: 640,
+            max_tokens: 700,
             max_per_document: 2,
             similar: 0.45,
             dissimilar: 0.20,
@@ -54,6 +58,18 @@ pub enum RetrieveError {
     Embed(#[from] EmbedError),
     #[error("the feature store could not be searched")]
     Store(#[from] StoreError),
+}
+
+/// Where to search.
+#[derive(Clone, Copy)]
+pub struct Corpus<'a> {
+    pub store: &'a dyn FeatureStore,
+    /// The embedder that the view was made with.
+    pub embedder: &'a dyn Embedder,
+    pub view: &'a FeatureViewId,
+    pub author: &'a AuthorId,
+    /// The author's name, which says nothing of a question's subject.
+    pub author_name: &'a str,
 }
 
 /// A passage that was found, with its citation number.
@@ -84,15 +100,42 @@ impl FoundPassage {
     }
 }
 
-/// What retrieval found.
+/// A chunk that the query returned, and what became of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Retrieval {
+pub struct Candidate {
+    pub chunk: ChunkId,
+    pub document: DocumentId,
+    /// Reciprocal rank fusion; comparable within one query only.
+    pub score: f32,
+    /// The cosine similarity to the question.
+    pub similarity: f32,
+    /// The citation number of the passage that it is part of; `None` when there was no room for it.
+    pub passage: Option<usize>,
+}
+
+/// How a retrieval came to its passages.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RetrievalTrace {
+    /// What was searched for; empty when nothing was.
     pub query: String,
-    /// The passages for the model, best first.
-    pub passages: Vec<FoundPassage>,
+    /// Everything that the query returned, best first.
+    pub candidates: Vec<Candidate>,
+    /// The best similarity of any candidate; 0 without candidates.
+    pub similarity: f32,
+    /// The best share of the question's content words in one of the first candidates.
+    pub word_share: f32,
     /// Whether anything found is near enough to answer from.
     pub relevant: bool,
-    pub seconds: f64,
+    pub embed_seconds: f64,
+    pub query_seconds: f64,
+}
+
+/// What retrieval found.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Retrieval {
+    /// The passages for the model, best first.
+    pub passages: Vec<FoundPassage>,
+    pub trace: RetrievalTrace,
 }
 
 /// Finds the passages that answer `question` best.
@@ -101,174 +144,94 @@ pub struct Retrieval {
 ///
 /// # Errors
 /// When the question cannot be embedded or the store cannot be searched.
-#[expect(clippy::too_many_arguments, reason = "the stages' parts, each named by its type")]
 pub fn retrieve(
-    store: &dyn FeatureStore,
-    embedder: &dyn Embedder,
-    view: &FeatureViewId,
-    author: &AuthorId,
+    corpus: &Corpus<'_>,
     question: &str,
     filter: &Filter,
     config: &RetrievalConfig,
     count_tokens: &dyn Fn(&str) -> usize,
 ) -> Result<Retrieval, RetrieveError> {
     let begun = Instant::now();
+    let embedding = corpus.embedder.embed_one(question)?;
+    let embed_seconds = begun.elapsed().as_secs_f64();
     let query = HybridQuery {
-        author: author.clone(),
+        author: corpus.author.clone(),
         text: question.to_owned(),
-        embedding: embedder.embed_one(question)?,
+        embedding,
         filter: filter.clone(),
         candidates: config.candidates,
         limit: config.limit,
     };
-    let found = store.query(view, &query)?;
-    let relevant = is_relevant(question, &found, config);
-    let passages = within_budget(merge(found, config.max_per_document), config, count_tokens);
-    let seconds = begun.elapsed().as_secs_f64();
-    Ok(Retrieval { query: question.to_owned(), passages, relevant, seconds })
-}
-
-/// Whether the nearest chunk is near by meaning, or at least not far and the best chunks have the question's words.
-fn is_relevant(question: &str, found: &[ScoredChunk], config: &RetrievalConfig) -> bool {
-    let nearest = found.iter().map(|scored| scored.similarity).fold(f32::NEG_INFINITY, f32::max);
-    let asked = content_words(question);
-    let in_words = |scored: &ScoredChunk| {
-        let given = content_words(&format!("{} {}", scored.document.title, scored.chunk.text));
-        share(&asked, &given) >= config.word_share
+    let begun = Instant::now();
+    let found = corpus.store.query(corpus.view, &query)?;
+    let query_seconds = begun.elapsed().as_secs_f64();
+    let evidence = Evidence::of(question, corpus.author_name, &found);
+    let passages = context::build(&found, config, count_tokens);
+    let trace = RetrievalTrace {
+        query: question.to_owned(),
+        candidates: candidates(&found, &passages),
+        similarity: evidence.similarity,
+        word_share: evidence.word_share,
+        relevant: evidence.suffices(config),
+        embed_seconds,
+        query_seconds,
     };
-    nearest >= config.similar || (nearest >= config.dissimilar && found.iter().take(3).any(in_words))
+    Ok(Retrieval { passages, trace })
 }
 
-/// Chunks that follow each other become one passage, at the place of the better one.
-fn merge(found: Vec<ScoredChunk>, max_per_document: usize) -> Vec<FoundPassage> {
-    struct Run {
-        chunks: Vec<ScoredChunk>,
-    }
-    let mut runs: Vec<Run> = Vec::new();
-    for scored in found {
-        let same = |run: &Run| run.chunks[0].chunk.document == scored.chunk.document;
-        let of_document: usize = runs.iter().filter(|run| same(run)).map(|run| run.chunks.len()).sum();
-        if of_document >= max_per_document {
-            continue;
-        }
-        let beside = |run: &Run| {
-            let (first, last) = (run.chunks[0].chunk.ordinal, run.chunks[run.chunks.len() - 1].chunk.ordinal);
-            scored.chunk.ordinal + 1 == first || scored.chunk.ordinal == last + 1
+fn candidates(found: &[ScoredChunk], passages: &[FoundPassage]) -> Vec<Candidate> {
+    let candidate = |scored: &ScoredChunk| Candidate {
+        chunk: scored.chunk.id,
+        document: scored.document.id,
+        score: scored.score,
+        similarity: scored.similarity,
+        passage: passages.iter().find(|p| p.chunks.contains(&scored.chunk.id)).map(|p| p.number),
+    };
+    found.iter().map(candidate).collect()
+}
+
+/// How near what was found is to the question, by meaning and by words.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Evidence {
+    similarity: f32,
+    word_share: f32,
+}
+
+/// How many of the best chunks may show the question's words.
+const LOOKED_AT: usize = 3;
+
+impl Evidence {
+    fn of(question: &str, author_name: &str, found: &[ScoredChunk]) -> Self {
+        let name = content_words(author_name);
+        let asked = content_words(question).difference(&name).cloned().collect();
+        let words = |scored: &ScoredChunk| {
+            let headings = scored.chunk.heading_path.join(" ");
+            let given = content_words(&format!("{} {headings} {}", scored.document.title, scored.chunk.text));
+            share(&asked, &given)
         };
-        match runs.iter_mut().find(|run| same(run) && beside(run)) {
-            Some(run) => {
-                run.chunks.push(scored);
-                run.chunks.sort_by_key(|scored| scored.chunk.ordinal);
-            }
-            None => runs.push(Run { chunks: vec![scored] }),
+        Self {
+            similarity: found.iter().map(|scored| scored.similarity).fold(0.0, f32::max),
+            word_share: found.iter().take(LOOKED_AT).map(words).fold(0.0, f32::max),
         }
     }
-    let passage = |Run { chunks }: Run| FoundPassage {
-        number: 0,
-        document: chunks[0].document.clone(),
-        heading_path: chunks[0].chunk.heading_path.clone(),
-        text: chunks.iter().map(|scored| scored.chunk.text.as_str()).collect(),
-        chunks: chunks.iter().map(|scored| scored.chunk.id).collect(),
-        score: chunks.iter().map(|scored| scored.score).fold(f32::NEG_INFINITY, f32::max),
-        similarity: chunks.iter().map(|scored| scored.similarity).fold(f32::NEG_INFINITY, f32::max),
-    };
-    runs.into_iter().map(passage).collect()
+
+    /// Near by meaning, or at least not far and with the question's words.
+    fn suffices(self, config: &RetrievalConfig) -> bool {
+        self.similarity >= config.similar
+            || (self.similarity >= config.dissimilar && self.word_share >= config.word_share)
+    }
 }
 
-/// The first passages that fit, numbered. One that does not fit gives its place to a shorter one after it.
-fn within_budget(
-    passages: Vec<FoundPassage>,
-    config: &RetrievalConfig,
-    count_tokens: &dyn Fn(&str) -> usize,
-) -> Vec<FoundPassage> {
-    let mut room = config.max_tokens;
-    let mut chosen: Vec<FoundPassage> = Vec::new();
-    for mut passage in passages {
-        let prompt = passage.for_prompt();
-        let tokens = count_tokens(&prompt.text) + count_tokens(&prompt.title);
-        if tokens <= room && chosen.len() < config.max_passages {
-            room -= tokens;
-            passage.number = chosen.len() + 1;
-            chosen.push(passage);
-        }
-    }
-    chosen
+/// Whether a question leans on what was said before it, so that it cannot be searched for alone: it has hardly a word of
+/// its own, or it is short and points back with a pronoun.
+pub fn is_follow_up(question: &str) -> bool {
+    const SHORT: usize = 8; // Words. Longer questions name their subject even when they have a pronoun.
+    const POINTING: [&str; 12] =
+        ["it", "its", "it's", "that", "that's", "this", "they", "them", "those", "these", "he", "she"];
+    let words = all_words(question);
+    let points_back = || words.iter().any(|word| POINTING.contains(&word.as_str()));
+    content_words(question).len() < 2 || (question.split_whitespace().count() <= SHORT && points_back())
 }
 
 #[cfg(test)]
-mod tests {
-    use twin_domain::{Chunk, ChunkKind, Digest, DocumentId};
-
-    use super::*;
-
-    fn scored(document: usize, ordinal: u32, text: &str, similarity: f32) -> ScoredChunk {
-        let author = AuthorId::parse("ada").unwrap();
-        let url = format!("https://ada.example/{document}");
-        let id = DocumentId::new(&author, &url);
-        let info = DocumentInfo {
-            id,
-            author,
-            url,
-            title: format!("Post {document}"),
-            date: None,
-            language: None,
-            tags: vec![],
-            content_hash: Digest::of(text),
-        };
-        let chunk = Chunk {
-            id: ChunkId(uuid::Uuid::from_u128(document as u128 * 100 + u128::from(ordinal))),
-            document: id,
-            ordinal,
-            chunk_count: 10,
-            kind: ChunkKind::Prose,
-            heading_path: vec![],
-            text: text.to_owned(),
-            search_text: text.to_owned(),
-            not_voice: vec![],
-        };
-        ScoredChunk { chunk, document: info, score: similarity, similarity }
-    }
-
-    #[test]
-    fn neighbours_become_one_passage() {
-        let found = vec![scored(1, 4, "second. ", 0.9), scored(2, 0, "other", 0.8), scored(1, 3, "first. ", 0.7)];
-        let merged = merge(found, 2);
-        assert_eq!(merged.len(), 2);
-        assert_eq!(merged[0].text, "first. second. ");
-        assert_eq!(merged[0].similarity, 0.9);
-    }
-
-    #[test]
-    fn one_document_does_not_crowd_out_the_others() {
-        let found = (0..5).map(|n| scored(1, n * 2, "x", 0.9)).chain([scored(2, 0, "y", 0.1)]).collect();
-        let merged = merge(found, 2);
-        assert_eq!(merged.iter().filter(|passage| passage.document.title == "Post 1").count(), 2);
-        assert!(merged.iter().any(|passage| passage.document.title == "Post 2"));
-    }
-
-    #[test]
-    fn the_budget_is_filled_and_numbers_have_no_gaps() {
-        let config = RetrievalConfig { max_tokens: 8, ..RetrievalConfig::default() };
-        let found = vec![
-            scored(1, 0, "one two three", 0.9),
-            scored(2, 0, "far too long to fit in here", 0.8),
-            scored(3, 0, "x", 0.7),
-        ];
-        let count = |text: &str| text.split_whitespace().count();
-        let chosen = within_budget(merge(found, 2), &config, &count);
-        assert_eq!(
-            chosen.iter().map(|p| (p.number, p.document.title.as_str())).collect::<Vec<_>>(),
-            [(1, "Post 1"), (2, "Post 3")]
-        );
-    }
-
-    #[test]
-    fn far_passages_are_relevant_only_by_their_words() {
-        let config = RetrievalConfig::default();
-        let question = "How do you caulk the garboard seam?";
-        assert!(is_relevant(question, &[scored(1, 0, "Anything", 0.6)], &config));
-        assert!(is_relevant(question, &[scored(1, 0, "Caulking the garboard seam is slow.", 0.3)], &config));
-        assert!(!is_relevant(question, &[scored(1, 0, "The cat was late.", 0.3)], &config));
-        assert!(!is_relevant(question, &[], &config));
-    }
-}
+mod tests;

@@ -1,126 +1,137 @@
 //! The server: web pages, the API they use, and the API that OpenAI clients speak.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
 use axum::middleware;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
-use twin_domain::CancelFlag;
+use twin_domain::{CancelFlag, Digest};
 
-use crate::twins::Twins;
+use self::metrics::Metrics;
+use self::openai::ApiError;
+use crate::generator::Permit;
+use crate::twins::{Answer, AnswerError, AnswerRequest, Event, Twins};
+
+pub use self::listen::{ServeError, listen, serve};
 
 mod api;
+mod body;
 mod guard;
 mod health;
+mod listen;
+mod metrics;
 mod openai;
 mod pages;
+mod view;
 
 /// The largest request body. A conversation that the model can read is far shorter.
 const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
 
-/// How long open answers may go on after a request to stop.
-const GRACE: Duration = Duration::from_secs(5);
+/// How many events of an answer may wait for a slow reader.
+const EVENT_BUFFER: usize = 16;
 
-/// Who may reach the server.
-#[derive(Clone, Default)]
+/// The shortest API key that lets other machines in.
+const MIN_KEY_LENGTH: usize = 16;
+
+/// Who may reach the server. It holds a digest of the key and never the key.
+#[derive(Debug, Clone, Default)]
 pub struct ServerConfig {
-    /// Host names, besides the loopback ones, by which browsers may reach it. A page elsewhere that points its own name at
-    /// this machine (DNS rebinding) is turned away by this.
-    pub hosts: Vec<String>,
-    /// The key that every request but the health checks must show.
-    pub api_key: Option<String>,
+    hosts: Vec<String>,
+    api_key: Option<ApiKey>,
 }
 
-/// Why the server did not start, or ended.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    #[error("`{address}` is not an address to listen on: write a host and a port, as in 127.0.0.1:8080")]
-    Address { address: String },
-    #[error(
-        "{address} can be reached from other machines, which needs an API key: set TWIN__SERVER__API_KEY to at least 16 characters"
-    )]
-    NeedsKey { address: SocketAddr },
-    #[error("{address} is in use: stop what listens there, or choose another port with --bind")]
-    InUse { address: SocketAddr },
-    #[error("could not listen on {address}")]
-    Listen {
-        address: SocketAddr,
-        #[source]
-        source: io::Error,
-    },
-    #[error("the server failed")]
-    Serve(#[source] io::Error),
+#[derive(Debug, Clone)]
+struct ApiKey {
+    digest: Digest,
+    length: usize,
+}
+
+impl ServerConfig {
+    /// `hosts` are the names, besides the loopback ones, by which browsers may reach the server; a page elsewhere that points
+    /// its own name at this machine (DNS rebinding) is turned away by them. With an `api_key`, every request but those for
+    /// the pages and the health checks must show it.
+    pub fn new(hosts: Vec<String>, api_key: Option<&str>) -> Self {
+        let api_key = api_key.map(|key| ApiKey { digest: Digest::of(key), length: key.len() });
+        Self { hosts, api_key }
+    }
+
+    /// Whether the key is long enough to let other machines in.
+    fn is_guarded(&self) -> bool {
+        self.api_key.as_ref().is_some_and(|key| key.length >= MIN_KEY_LENGTH)
+    }
 }
 
 /// What the handlers share.
 #[derive(Clone)]
-pub(crate) struct AppState {
-    pub(crate) twins: Arc<Twins>,
-    pub(crate) config: Arc<ServerConfig>,
-    /// Set when the server is to stop: open answers end, and it is no longer ready.
-    pub(crate) stopping: CancelFlag,
-}
-
-/// Opens the socket, refusing what would let other machines in without a key.
-///
-/// # Errors
-/// [`ServeError`] with what to do about it.
-pub async fn listen(bind: &str, config: &ServerConfig) -> Result<TcpListener, ServeError> {
-    let not_an_address = || ServeError::Address { address: bind.to_owned() };
-    let resolved = tokio::net::lookup_host(bind).await.map_err(|_| not_an_address())?.next();
-    let address = resolved.ok_or_else(not_an_address)?;
-    let guarded = config.api_key.as_ref().is_some_and(|key| key.len() >= 16);
-    if !address.ip().is_loopback() && !guarded {
-        return Err(ServeError::NeedsKey { address });
-    }
-    TcpListener::bind(address).await.map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => ServeError::InUse { address },
-        _ => ServeError::Listen { address, source },
-    })
-}
-
-/// Serves until `stop` ends, then lets open answers finish for a short while.
-///
-/// # Errors
-/// [`ServeError::Serve`] when the socket fails.
-pub async fn serve(
-    listener: TcpListener,
+pub struct ServerState {
     twins: Arc<Twins>,
-    config: ServerConfig,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), ServeError> {
-    let stopping = CancelFlag::new();
-    let app = router(twins, config, stopping.clone());
-    let (asked, mut was_asked) = tokio::sync::watch::channel(false);
-    let graceful = async move {
-        stop.await;
-        stopping.cancel();
-        let _ = asked.send(true); // The other end lives as long as this function.
-    };
-    let server = axum::serve(listener, app).with_graceful_shutdown(graceful);
-    let deadline = async move {
-        // `axum` waits for open streams for ever; this does not.
-        if was_asked.wait_for(|asked| *asked).await.is_ok() {
-            tokio::time::sleep(GRACE).await;
-        } else {
-            std::future::pending::<()>().await;
+    config: Arc<ServerConfig>,
+    metrics: Arc<Metrics>,
+    /// The server is to stop: it is no longer ready.
+    stopping: CancellationToken,
+    /// Time is up: answers end where they are.
+    ending: CancellationToken,
+    /// Answers that are being written, whether or not somebody still reads them.
+    answers: TaskTracker,
+}
+
+impl ServerState {
+    /// The state of a server that nobody has asked to stop.
+    pub fn new(twins: Arc<Twins>, config: ServerConfig) -> Self {
+        Self {
+            twins,
+            config: Arc::new(config),
+            metrics: Arc::default(),
+            stopping: CancellationToken::new(),
+            ending: CancellationToken::new(),
+            answers: TaskTracker::new(),
         }
-    };
-    tokio::select! {
-        served = server => served.map_err(ServeError::Serve),
-        () = deadline => Ok(()),
+    }
+
+    /// Asks for the right to one answer, counting who is turned away.
+    fn admit(&self) -> Result<Permit, ApiError> {
+        self.twins.admit().map_err(|error| {
+            self.metrics.rejected();
+            AnswerError::from(error).into()
+        })
+    }
+
+    /// Answers on a task of its own, so that what was written is recorded even if the reader leaves: dropping the receiver
+    /// stops the model and nothing else.
+    fn answer(
+        &self,
+        permit: Permit,
+        request: AnswerRequest,
+    ) -> (mpsc::Receiver<Event>, JoinHandle<Result<Answer, AnswerError>>) {
+        let (sender, receiver) = mpsc::channel(EVENT_BUFFER);
+        let state = self.clone();
+        let answer = self.answers.spawn(async move {
+            let cancel = CancelFlag::new();
+            let mut answering = std::pin::pin!(state.twins.answer(permit, request, sender, cancel.clone()));
+            let answer = tokio::select! {
+                answer = &mut answering => answer,
+                () = state.ending.cancelled() => {
+                    cancel.cancel();
+                    answering.await
+                }
+            };
+            state.metrics.answered(&answer);
+            answer
+        });
+        (receiver, answer)
     }
 }
 
 /// The routes.
-pub fn router(twins: Arc<Twins>, config: ServerConfig, stopping: CancelFlag) -> Router {
-    let state = AppState { twins, config: Arc::new(config), stopping };
+pub fn router(state: ServerState) -> Router {
     Router::new()
         .route("/api/authors", get(api::authors))
         .route("/api/chat", post(api::chat))
@@ -130,17 +141,22 @@ pub fn router(twins: Arc<Twins>, config: ServerConfig, stopping: CancelFlag) -> 
         .route("/v1/models/{id}", get(openai::model))
         .route("/v1/chat/completions", post(openai::chat_completions))
         .route("/v1/embeddings", post(openai::embeddings))
-        .layer(middleware::from_fn_with_state(state.clone(), guard::api_key))
-        .route("/", get(pages::index))
-        .route("/app.js", get(pages::script))
-        .route("/style.css", get(pages::style))
-        .route("/icon.svg", get(pages::icon))
+        .route("/metrics", get(metrics::metrics))
+        .route_layer(middleware::from_fn_with_state(state.clone(), guard::api_key))
+        .merge(pages::router())
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .fallback(openai::not_found)
+        .method_not_allowed_fallback(openai::method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(state.clone(), guard::browsers))
+        .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(guard::headers))
-        .layer(CatchPanicLayer::new())
         .with_state(state)
+}
+
+fn panicked(_: Box<dyn std::any::Any + Send>) -> Response {
+    // The panic hook has logged what and where.
+    let message = "something failed inside the server; its log says what";
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message).into_response()
 }

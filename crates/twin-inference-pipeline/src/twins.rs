@@ -10,22 +10,25 @@ use twin_domain::{
 };
 use twin_models::embedding::Embedder;
 use twin_models::language::{Adapter, AdapterError, LanguageModel, Sampling};
-use twin_models::prompt::PromptSet;
+use twin_models::prompt::{PromptSet, Request};
 
-use crate::cite::Piece;
+use crate::cite::{Piece, grounded_share};
 use crate::conversations::Conversations;
-use crate::generator::Generator;
-use crate::retrieve::{FoundPassage, RetrievalConfig};
+use crate::generator::{Generator, Permit, SubmitError};
+use crate::retrieve::{FoundPassage, RetrievalConfig, RetrievalTrace};
 
 pub use self::answer::{Answer, AnswerError, AnswerRequest, Event};
+pub(crate) use self::prepare::spoken;
 
 mod answer;
+mod prepare;
 
 /// What every answer carries.
 pub const LABEL: &str = "Written by an AI twin, not by the person.";
 
 /// How the twins answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct InferenceConfig {
     pub retrieval: RetrievalConfig,
     /// How a question is answered.
@@ -42,17 +45,11 @@ pub struct InferenceConfig {
 
 impl Default for InferenceConfig {
     fn default() -> Self {
-        let base = Sampling {
-            top_p: 0.95,
-            min_p: 0.05,
-            repetition_penalty: 1.15,
-            repetition_window: 128,
-            ..Sampling::default()
-        };
+        let base = Sampling { repetition_penalty: 1.15, repetition_window: 128, ..Sampling::default() };
         Self {
             retrieval: RetrievalConfig::default(),
             // Near to the passages for answers, freer for drafts.
-            ask: Sampling { temperature: 0.3, max_new_tokens: 180, ..base.clone() },
+            ask: Sampling { temperature: 0.3, max_new_tokens: 220, ..base.clone() },
             write: Sampling { temperature: 0.8, max_new_tokens: 600, ..base },
             history: 4,
             history_tokens: 400,
@@ -61,19 +58,32 @@ impl Default for InferenceConfig {
     }
 }
 
+impl InferenceConfig {
+    /// How a request is answered when it does not say otherwise. The seed is one that nobody chose: drafts differ from each
+    /// other, and it is in the trace, so that any of them can be written again.
+    pub fn sampling(&self, request: &Request) -> Sampling {
+        let sampling = if matches!(request, Request::Ask { .. }) { &self.ask } else { &self.write };
+        let seed = uuid::Uuid::new_v4().as_u64_pair().0 >> 12; // 52 bits, which JavaScript's numbers hold exactly.
+        Sampling { seed, ..sampling.clone() }
+    }
+}
+
 /// What an answer was made of, kept with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trace {
-    /// The release that answered; `None` when the author has none and the base model answered.
+    pub author: AuthorId,
+    /// The release that answered; `None` when the author has none.
     pub release: Option<u32>,
+    /// The model version that answered; `None` for the base model, without a voice.
     pub model: Option<ModelVersionId>,
     pub base: String,
     pub feature_view: FeatureViewId,
     pub prompt: PromptVersion,
     pub sampling: Sampling,
-    /// What was searched for; empty when nothing was.
-    pub query: String,
+    pub retrieval: RetrievalTrace,
+    /// The passages that the model was given.
     pub passages: Vec<FoundPassage>,
+    /// The answer's sentences with what they rest on.
     pub pieces: Vec<Piece>,
     /// Whether the twin said that it has nothing on this.
     pub abstained: bool,
@@ -81,10 +91,18 @@ pub struct Trace {
     pub finish_reason: String,
     pub prompt_tokens: usize,
     pub new_tokens: usize,
-    pub retrieval_seconds: f64,
+    /// From the request to the first token, waiting for other answers included.
     pub first_token_seconds: f64,
     pub total_seconds: f64,
+    /// While decoding.
     pub tokens_per_second: f64,
+}
+
+impl Trace {
+    /// The share of the answer's claims that rest on a passage.
+    pub fn grounded_share(&self) -> f64 {
+        grounded_share(&self.pieces)
+    }
 }
 
 /// Why a twin is not there.
@@ -94,6 +112,8 @@ pub enum TwinError {
     Unknown(String),
     #[error("the feature store has no feature view that serves: `twin ingest` an author's posts first")]
     NoFeatures,
+    #[error("{view} cannot serve: {problem}")]
+    View { view: FeatureViewId, problem: String },
     #[error("the feature store could not be read")]
     Store(#[from] StoreError),
     #[error("the model registry could not be read")]
@@ -112,7 +132,7 @@ pub struct Twin {
     pub author: Author,
     /// `None` when no voice was trained: the base model answers from the author's passages.
     pub release: Option<Release>,
-    /// The model version that answers, when it is not the release's own.
+    /// The model version that answers: the release's, or the one that was asked for by name.
     pub model: Option<ModelVersionId>,
     pub adapter: Option<Arc<Adapter>>,
     pub view: FeatureViewId,
@@ -133,6 +153,7 @@ pub struct TwinParts {
 pub struct Twins {
     pub(crate) parts: TwinParts,
     pub(crate) generator: Generator,
+    /// Versions are immutable, so what was loaded stays right; which of them serves is asked anew for each request.
     adapters: Mutex<HashMap<ModelVersionId, Arc<Adapter>>>,
 }
 
@@ -147,6 +168,24 @@ impl Twins {
     pub fn new(parts: TwinParts) -> std::io::Result<Self> {
         let generator = Generator::start(Arc::clone(&parts.model), parts.config.queue)?;
         Ok(Self { parts, generator, adapters: Mutex::new(HashMap::new()) })
+    }
+
+    /// Asks for the right to one answer.
+    ///
+    /// # Errors
+    /// [`SubmitError::Full`] when too many wait for the model already.
+    pub fn admit(&self) -> Result<Permit, SubmitError> {
+        self.generator.admit()
+    }
+
+    /// How answers are made.
+    pub fn config(&self) -> &InferenceConfig {
+        &self.parts.config
+    }
+
+    /// What readers said and were told.
+    pub fn conversations(&self) -> &Conversations {
+        &self.parts.conversations
     }
 
     /// The authors that can be asked, by id.
@@ -179,7 +218,23 @@ impl Twins {
             Some(release) => release.feature_view.clone(),
             None => self.parts.store.serving_view()?.ok_or(TwinError::NoFeatures)?,
         };
+        self.check_view(&view)?;
         Ok(Twin { author, release, model, adapter, view })
+    }
+
+    /// Questions must go through the embedder that the passages went through, or similarities mean nothing.
+    fn check_view(&self, id: &FeatureViewId) -> Result<(), TwinError> {
+        let cannot = |problem: String| Err(TwinError::View { view: id.clone(), problem });
+        let views = self.parts.store.views()?;
+        let Some(view) = views.iter().find(|view| view.id() == *id) else {
+            return cannot("it is not in the feature store; ingest again, or promote a release of another view".into());
+        };
+        let embedder = self.parts.embedder.as_ref();
+        if view.embedder_digest != *embedder.digest() {
+            let (made, loaded) = (&view.embedder, embedder.name());
+            return cannot(format!("it was made with `{made}`, and the embedder that is loaded is `{loaded}`"));
+        }
+        Ok(())
     }
 
     fn adapter(&self, model: &ModelVersionId) -> Result<Arc<Adapter>, TwinError> {

@@ -28,11 +28,56 @@ fn stem(word: &str) -> String {
     cut.unwrap_or(word).to_owned()
 }
 
-/// The numbers of a text as written, without the separators in them: `1,400` and `1400` are one.
+/// The numbers of a text by value, in digits or in words: `1,400` and `1400` are one, and so are `six` and `6`.
 pub fn numbers(text: &str) -> BTreeSet<String> {
     let candidates = text.split(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ',')));
-    let plain = candidates.map(|number| number.trim_matches(['.', ',']).replace(',', ""));
-    plain.filter(|number| !number.is_empty()).collect()
+    let digits = candidates.map(|number| number.trim_matches(['.', ',']).replace(',', ""));
+    let words = text.unicode_words().filter_map(|word| number_word(&word.to_lowercase()));
+    digits.filter(|number| !number.is_empty()).chain(words).collect()
+}
+
+/// `one` is left out: it is a pronoun more often than a count.
+fn number_word(word: &str) -> Option<String> {
+    const UNITS: &str = "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen \
+                         seventeen eighteen nineteen";
+    const TENS: &str = "twenty thirty forty fifty sixty seventy eighty ninety";
+    let position = |list: &str| list.split_whitespace().position(|entry| entry == word);
+    let value = position(UNITS).map(|at| at + 2).or_else(|| position(TENS).map(|at| (at + 2) * 10));
+    value.map(|value| value.to_string())
+}
+
+/// The words of a sentence that spelling shows to be names, in lower case and without possessives: those with a capital
+/// that do not begin the sentence or something quoted in it.
+pub fn names(sentence: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut begins = true;
+    for word in sentence.split_word_bounds() {
+        let starts_with_letter = word.chars().next().is_some_and(char::is_alphanumeric);
+        if starts_with_letter {
+            let capital = word.chars().next().is_some_and(char::is_uppercase);
+            if capital && !begins && !is_first_person(word) {
+                found.insert(bare(word));
+            }
+            begins = false;
+        } else if word.contains(['.', '!', '?', ':', '“', '"', '‘', '*', '\n']) {
+            begins = true;
+        }
+    }
+    found
+}
+
+fn is_first_person(word: &str) -> bool {
+    word == "I" || word.starts_with("I'") || word.starts_with("I’")
+}
+
+/// Every word of a text in lower case and without possessives, for looking up names.
+pub fn all_words(text: &str) -> BTreeSet<String> {
+    text.unicode_words().map(bare).collect()
+}
+
+fn bare(word: &str) -> String {
+    let word = word.to_lowercase().replace('’', "'");
+    word.strip_suffix("'s").unwrap_or(&word).to_owned()
 }
 
 /// The share of `asked` that is in `given`, 0 when nothing is asked.
@@ -53,6 +98,18 @@ mod tests {
 
     #[test]
     fn numbers_are_compared_by_value() {
-        assert_eq!(numbers("£1,400 and 3.5 kg."), BTreeSet::from(["1400".to_owned(), "3.5".to_owned()]));
+        assert_eq!(numbers("£1,400 and 3.5 kg."), set(["1400", "3.5"]));
+        assert_eq!(numbers("Six weeks, and 6 more; forty in all. One does."), set(["6", "40"]));
+    }
+
+    #[test]
+    fn names_are_capitals_inside_a_sentence() {
+        assert_eq!(names("Dorcas told Old Stott that I've met Dr. Pym's cat in May."), set(["old", "stott", "dr", "may"]));
+        assert_eq!(names("He said: “Never on a Sunday”, and left."), set(["sunday"]));
+        assert!(all_words("Dr Pym’s cat").contains("pym"));
+    }
+
+    fn set<const N: usize>(words: [&str; N]) -> BTreeSet<String> {
+        words.map(str::to_owned).into()
     }
 }

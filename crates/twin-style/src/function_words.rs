@@ -4,8 +4,10 @@
 //! at 500 words, and hardly depends on the topic (Smith and Aldridge, "Improving authorship attribution: optimizing Burrows'
 //! Delta method", 2011, for the cosine; Kestemont, "Function words in authorship attribution", 2014, for the list).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 
+use crate::delta::{Measure, ZScores};
 use crate::text::{prose, words};
 
 /// English function words and contractions.
@@ -24,8 +26,69 @@ hadn't hasn't haven't he'd he'll he's i'd i'll i'm i've isn't it'd it'll it's le
 that'd that'll that's there's they'd they'll they're they've wasn't we'd we'll we're we've weren't what's who's won't wouldn't you'd \
 you'll you're you've";
 
-/// Punctuation that counts as a feature.
-const MARKS: [char; 10] = ['.', ',', ';', ':', '!', '?', '-', '(', '"', '\''];
+/// Punctuation that counts as a feature: in normalised prose, each mark by itself.
+const MARKS: [Mark; 13] = [
+    Mark::Character('.'),
+    Mark::Character(','),
+    Mark::Character(';'),
+    Mark::Character(':'),
+    Mark::Character('!'),
+    Mark::Character('?'),
+    Mark::Character('('),
+    Mark::Character(')'),
+    Mark::Character('"'),
+    Mark::Character('\''),
+    Mark::Hyphen,
+    Mark::Dash,
+    Mark::Ellipsis,
+];
+
+enum Mark {
+    Character(char),
+    /// `well-known`
+    Hyphen,
+    /// `so - or not so`
+    Dash,
+    Ellipsis,
+}
+
+impl Mark {
+    fn count(&self, prose: &str) -> usize {
+        let dashes = || prose.matches(" - ").count();
+        let ellipses = || prose.matches("...").count();
+        match self {
+            Self::Character('.') => prose.matches('.').count() - 3 * ellipses(),
+            Self::Character(character) => prose.matches(*character).count(),
+            Self::Hyphen => prose.matches('-').count() - dashes(),
+            Self::Dash => dashes(),
+            Self::Ellipsis => ellipses(),
+        }
+    }
+}
+
+/// Whether a word, in lower case, is a function word.
+pub fn contains(word: &str) -> bool {
+    static SET: LazyLock<HashSet<&str>> = LazyLock::new(|| WORDS.split_whitespace().collect());
+    SET.contains(word)
+}
+
+/// How many features there are: words and marks.
+pub fn feature_count() -> usize {
+    WORDS.split_whitespace().count() + MARKS.len()
+}
+
+/// The frequencies of all features in prose, relative to its words.
+pub(crate) fn frequencies(prose: &str) -> Vec<f64> {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    let mut total = 0;
+    for word in words(prose) {
+        total += 1;
+        *counts.entry(word).or_default() += 1;
+    }
+    let of_words = WORDS.split_whitespace().map(|word| counts.get(word).copied().unwrap_or(0));
+    let of_marks = MARKS.iter().map(|mark| mark.count(prose));
+    of_words.chain(of_marks).map(|count| count as f64 / f64::max(f64::from(total), 1.0)).collect()
+}
 
 /// The relative frequencies of all features in one text, in the order of the list.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,49 +97,24 @@ pub struct Profile(Vec<f64>);
 impl Profile {
     /// The profile of a Markdown text.
     pub fn of(markdown: &str) -> Self {
-        let prose = prose(markdown);
-        let mut counts: HashMap<String, f64> = HashMap::new();
-        let mut total = 0.0;
-        for word in words(&prose) {
-            total += 1.0;
-            *counts.entry(word).or_default() += 1.0;
-        }
-        let of_words = WORDS.split_whitespace().map(|word| counts.get(word).copied().unwrap_or(0.0));
-        let of_marks = MARKS.iter().map(|mark| prose.matches(*mark).count() as f64);
-        Self(of_words.chain(of_marks).map(|count| count / f64::max(total, 1.0)).collect())
+        Self(frequencies(&prose(markdown)))
     }
 }
 
 /// The scale on which profiles are compared: mean and standard deviation of every feature over known texts.
 #[derive(Debug, Clone)]
-pub struct Scale {
-    mean: Vec<f64>,
-    deviation: Vec<f64>,
-}
+pub struct Scale(ZScores);
 
 impl Scale {
     /// The scale of known texts, which must not be the ones that are measured later.
     pub fn of(known: &[Profile]) -> Self {
-        let count = known.len().max(1) as f64;
-        let features = known.first().map_or(0, |profile| profile.0.len());
-        let mean: Vec<f64> = (0..features).map(|f| known.iter().map(|p| p.0[f]).sum::<f64>() / count).collect();
-        let variance =
-            |f: usize| known.iter().map(|p| (p.0[f] - mean[f]).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
-        let deviation = (0..features).map(|f| variance(f).sqrt()).collect();
-        Self { mean, deviation }
+        Self(ZScores::of(known.iter().map(|profile| profile.0.as_slice())))
     }
 
     /// Cosine Delta: one minus the cosine of the two profiles' z-scores, from 0 (same direction) to 2 (opposite). Features
     /// that do not vary in the known texts have no part in it.
     pub fn cosine_delta(&self, a: &Profile, b: &Profile) -> f64 {
-        let z = |profile: &Profile| -> Vec<f64> {
-            let score = |f: usize| (profile.0[f] - self.mean[f]) / self.deviation[f];
-            (0..self.mean.len()).filter(|f| self.deviation[*f] > 1e-12).map(score).collect()
-        };
-        let (a, b) = (z(a), z(b));
-        let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
-        let norms = (dot(&a, &a) * dot(&b, &b)).sqrt();
-        if norms > 0.0 { 1.0 - dot(&a, &b) / norms } else { 1.0 }
+        Measure::Cosine.between(&self.0.apply(&a.0), &self.0.apply(&b.0))
     }
 }
 
@@ -112,5 +150,12 @@ mod tests {
     fn an_empty_text_has_a_profile() {
         let scale = Scale::of(&[Profile::of("a b"), Profile::of("the and")]);
         assert!(scale.cosine_delta(&Profile::of(""), &Profile::of("the")).is_finite());
+    }
+
+    #[test]
+    fn marks_are_told_apart() {
+        let counts: Vec<usize> = MARKS.iter().map(|mark| mark.count("Well-known - it's so... (\"yes\"). No; a: b, c!?")).collect();
+        assert_eq!(counts, [1, 1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]);
+        assert!(contains("the") && contains("don't") && !contains("boat"));
     }
 }

@@ -2,10 +2,16 @@
 //!
 //! A distance says how far two texts lie apart in one respect and nothing more. No single one is a score: text that was
 //! copied, or stitched together from the author's words, is nearer to the author than the author's own next post, so
-//! [`copying`] belongs beside every distance.
+//! [`copying`] and [`fluency`] belong beside every distance. [`likeness`] puts the distances on one scale, from other
+//! people (0) to the author's own new posts (1), and refuses where they cannot tell the two apart.
 
 pub mod copying;
+pub mod delta;
+pub mod fluency;
 pub mod function_words;
+pub mod likeness;
 pub mod ngrams;
+pub mod overlap;
+pub mod profile;
 pub mod stats;
 pub mod text;

@@ -4,6 +4,10 @@ use std::collections::HashMap;
 
 use crate::text::prose;
 
+pub use self::language_model::{CharModel, bits_gained};
+
+mod language_model;
+
 /// The length of the n-grams. At four they tell authors of one genre apart and still recur in a post (the baseline of the PAN
 /// authorship verification tasks).
 const LENGTH: usize = 4;
@@ -15,8 +19,7 @@ pub struct NgramProfile(HashMap<[char; LENGTH], f64>);
 impl NgramProfile {
     /// The profile of a Markdown text: lower case, runs of white space as one space.
     pub fn of(markdown: &str) -> Self {
-        let prose = prose(markdown).to_lowercase();
-        let characters: Vec<char> = prose.split_whitespace().collect::<Vec<_>>().join(" ").chars().collect();
+        let characters = characters(&prose(markdown));
         let mut counts = HashMap::new();
         for window in characters.windows(LENGTH) {
             if let Ok(gram) = <[char; LENGTH]>::try_from(window) {
@@ -25,6 +28,19 @@ impl NgramProfile {
         }
         Self(counts)
     }
+}
+
+/// The characters of prose as n-grams see them: lower case, digits left out, runs of white space as one space.
+fn characters(prose: &str) -> Vec<char> {
+    let mut characters = Vec::with_capacity(prose.len());
+    for character in prose.chars().flat_map(char::to_lowercase).filter(|character| !character.is_numeric()) {
+        match character.is_whitespace() {
+            true if characters.last().is_none_or(|last| *last == ' ') => {}
+            true => characters.push(' '),
+            false => characters.push(character),
+        }
+    }
+    characters
 }
 
 /// How many of the known texts have each n-gram, by which common n-grams weigh less.
@@ -51,8 +67,12 @@ impl Weights {
             // Smoothed inverse document frequency, never zero, so that a text is always nearest to itself.
             (1.0 + count.ln()) * (1.0 + ((1.0 + self.documents) / (1.0 + seen)).ln())
         };
-        let norm = |profile: &NgramProfile| profile.0.iter().map(|(g, c)| weight(g, *c).powi(2)).sum::<f64>().sqrt();
-        // Summed in the order of the n-grams: a hash map's own order would change the last digits from run to run.
+        // Summed in order of size or of the n-grams: a hash map's own order would change the last digits from run to run.
+        let norm = |profile: &NgramProfile| {
+            let mut squares: Vec<f64> = profile.0.iter().map(|(gram, count)| weight(gram, *count).powi(2)).collect();
+            squares.sort_unstable_by(f64::total_cmp);
+            squares.into_iter().sum::<f64>().sqrt()
+        };
         let mut common: Vec<_> = a.0.iter().filter_map(|(gram, count)| Some((gram, count, b.0.get(gram)?))).collect();
         common.sort_unstable_by_key(|(gram, ..)| **gram);
         let dot: f64 = common.into_iter().map(|(gram, x, y)| weight(gram, *x) * weight(gram, *y)).sum();

@@ -4,46 +4,48 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::sse::{Event as Sse, KeepAlive};
 use axum::response::{IntoResponse, Response};
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use tokio::sync::mpsc;
-use twin_domain::{Author, CancelFlag, ChatMessage, Release};
+use serde_json::{Value, json};
+use tokio_stream::wrappers::ReceiverStream;
+use twin_domain::{Author, ChatMessage};
+use twin_models::language::Sampling;
 use twin_models::prompt::Request;
 
-use super::AppState;
+use super::ServerState;
+use super::body::Body;
 use super::openai::ApiError;
-use crate::twins::{AnswerRequest, Event, LABEL, TwinError};
+use super::view::{AnswerView, PassageView};
+use crate::conversations::StoredMessage;
+use crate::generator::Permit;
+use crate::twins::{AnswerRequest, Event, InferenceConfig, TwinError, spoken};
 
-/// How many events may wait for a slow reader.
-const EVENT_BUFFER: usize = 16;
-
-/// An author with what answers for them.
-#[derive(Serialize)]
-struct AuthorView {
-    #[serde(flatten)]
-    author: Author,
-    release: Option<Release>,
+pub(super) async fn authors(State(state): State<ServerState>) -> Result<Response, ApiError> {
+    let twins = state.twins.clone();
+    let listed = tokio::task::spawn_blocking(move || -> Result<Vec<Value>, TwinError> {
+        let mut listed = Vec::new();
+        for author in twins.authors()? {
+            let release = twins.parts.registry.serving(&author.id)?;
+            listed.push((release.is_none(), entry(&author, release.as_ref())));
+        }
+        // Those with a voice of their own first.
+        listed.sort_by_key(|(without_voice, _)| *without_voice);
+        Ok(listed.into_iter().map(|(_, entry)| entry).collect())
+    });
+    Ok(Json(listed.await.map_err(ApiError::internal)??).into_response())
 }
 
-pub(super) async fn authors(State(state): State<AppState>) -> Result<Response, ApiError> {
-    let twins = state.twins.clone();
-    let views = tokio::task::spawn_blocking(move || -> Result<Vec<AuthorView>, TwinError> {
-        let with_release = |author: Author| {
-            let release = twins.parts.registry.serving(&author.id)?;
-            Ok(AuthorView { author, release })
-        };
-        twins.authors()?.into_iter().map(with_release).collect()
-    });
-    let mut views = views.await.map_err(ApiError::internal)?.map_err(ApiError::from)?;
-    // Those with a voice of their own first.
-    views.sort_by_key(|view| view.release.is_none());
-    Ok(Json(views).into_response())
+fn entry(author: &Author, release: Option<&twin_domain::Release>) -> Value {
+    json!({
+        "id": author.id, "name": author.name, "description": author.description, "language": author.language,
+        "site": author.site, "suggested_questions": author.suggested_questions,
+        "suggested_topics": author.suggested_topics,
+        "release": release.map(|release| json!({ "number": release.number, "model": release.model })),
+    })
 }
 
 /// A request of the chat page.
@@ -57,44 +59,10 @@ pub(super) struct ChatRequest {
     /// The conversation to go on with; a new one begins without it.
     conversation: Option<String>,
     temperature: Option<f32>,
+    top_p: Option<f32>,
+    repetition_penalty: Option<f32>,
     max_tokens: Option<usize>,
     seed: Option<u64>,
-}
-
-pub(super) async fn chat(
-    State(state): State<AppState>,
-    body: Result<Json<ChatRequest>, JsonRejection>,
-) -> Result<Response, ApiError> {
-    let Json(body) = body?;
-    let twins = state.twins.clone();
-    let name = body.author.clone();
-    let twin = tokio::task::spawn_blocking(move || twins.twin(&name)).await.map_err(ApiError::internal)??;
-    let conversations = &state.twins.parts.conversations;
-    let (conversation, history) = match &body.conversation {
-        Some(id) => {
-            let known = conversations.get(id).await?;
-            let turns = known.messages.into_iter().map(|message| ChatMessage::new(message.role, message.content));
-            (id.clone(), turns.collect())
-        }
-        None => (conversations.begin(&twin.author.id, &body.title()).await?, Vec::new()),
-    };
-    let config = &state.twins.parts.config;
-    let mut sampling =
-        if matches!(body.request, Request::Ask { .. }) { config.ask.clone() } else { config.write.clone() };
-    sampling.temperature = body.temperature.unwrap_or(sampling.temperature);
-    sampling.max_new_tokens = body.max_tokens.unwrap_or(sampling.max_new_tokens);
-    sampling.seed = body.seed.unwrap_or_else(rand_seed);
-    sampling.validate().map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let request = AnswerRequest {
-        model: body.author,
-        request: body.request,
-        history,
-        instructions: None,
-        sampling: Some(sampling),
-        conversation: Some(conversation.clone()),
-    };
-    let keep_alive = KeepAlive::new().interval(Duration::from_secs(10));
-    Ok(axum::response::Sse::new(events(state, request, conversation)).keep_alive(keep_alive).into_response())
 }
 
 impl ChatRequest {
@@ -106,59 +74,93 @@ impl ChatRequest {
             Request::Continue { opening } => format!("Continue: {opening}"),
         }
     }
+
+    fn sampling(&self, config: &InferenceConfig) -> Result<Sampling, ApiError> {
+        let default = config.sampling(&self.request);
+        let sampling = Sampling {
+            temperature: self.temperature.unwrap_or(default.temperature),
+            top_p: self.top_p.unwrap_or(default.top_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(default.repetition_penalty),
+            max_new_tokens: self.max_tokens.unwrap_or(default.max_new_tokens),
+            seed: self.seed.unwrap_or(default.seed),
+            ..default
+        };
+        sampling.validate()?;
+        Ok(sampling)
+    }
 }
 
-/// A seed that nobody chose: drafts differ from each other. It is in the trace, so any of them can be written again.
-pub(super) fn rand_seed() -> u64 {
-    uuid::Uuid::new_v4().as_u64_pair().0 >> 12 // 52 bits, which JavaScript's numbers hold exactly.
-}
-
-fn events(
-    state: AppState,
-    request: AnswerRequest,
-    conversation: String,
-) -> impl Stream<Item = Result<Sse, Infallible>> {
-    let (sender, receiver) = mpsc::channel(EVENT_BUFFER);
-    let cancel = CancelFlag::new();
-    let (twins, own_cancel) = (state.twins.clone(), cancel.clone());
-    // On a task of its own, so that what was written is recorded even if the reader leaves.
-    let answer = tokio::spawn(async move { twins.answer(request, sender, own_cancel).await });
-    let stopping = state.stopping;
-    forward(receiver, answer, conversation, stopping, cancel)
+pub(super) async fn chat(State(state): State<ServerState>, Body(body): Body<ChatRequest>) -> Result<Response, ApiError> {
+    let sampling = body.sampling(state.twins.config())?;
+    if spoken(&body.request).trim_matches([':', ' ', '\n']).is_empty() {
+        return Err(ApiError::bad_request("the request has no words".to_owned()).param("request"));
+    }
+    // Whatever can be refused is refused before the stream begins and before anything is recorded.
+    let (twins, name) = (state.twins.clone(), body.author.clone());
+    let twin = tokio::task::spawn_blocking(move || twins.twin(&name)).await.map_err(ApiError::internal)??;
+    let permit = state.admit()?;
+    let conversations = state.twins.conversations();
+    let (conversation, history) = match &body.conversation {
+        Some(id) => {
+            let known = conversations.get(id).await?;
+            if known.summary.author != twin.author.id {
+                let message = format!("conversation `{id}` is with `{}`", known.summary.author);
+                return Err(ApiError::bad_request(message).param("conversation"));
+            }
+            let turns = known.messages.into_iter().map(|message| ChatMessage::new(message.role, message.content));
+            (id.clone(), turns.collect())
+        }
+        None => (conversations.begin(&twin.author.id, &body.title()).await?, Vec::new()),
+    };
+    let request = AnswerRequest {
+        model: body.author,
+        request: body.request,
+        history,
+        instructions: None,
+        sampling: Some(sampling),
+        conversation: Some(conversation.clone()),
+    };
+    let keep_alive = KeepAlive::new().interval(Duration::from_secs(10));
+    let events = events(&state, permit, request, conversation);
+    Ok(axum::response::Sse::new(events).keep_alive(keep_alive).into_response())
 }
 
 /// Events as they come, then the answer or what went wrong.
-fn forward(
-    receiver: mpsc::Receiver<Event>,
-    answer: tokio::task::JoinHandle<Result<crate::twins::Answer, crate::twins::AnswerError>>,
+fn events(
+    state: &ServerState,
+    permit: Permit,
+    request: AnswerRequest,
     conversation: String,
-    stopping: CancelFlag,
-    cancel: CancelFlag,
-) -> impl Stream<Item = Result<Sse, Infallible>> {
-    let state = Some((receiver, answer, conversation));
-    futures::stream::unfold(state, move |state| {
-        let (stopping, cancel) = (stopping.clone(), cancel.clone());
-        async move {
-            let (mut receiver, answer, conversation) = state?;
-            if stopping.is_cancelled() {
-                cancel.cancel();
-            }
-            if let Some(event) = receiver.recv().await {
-                let name = if matches!(event, Event::Retrieval { .. }) { "retrieval" } else { "token" };
-                let sse = sse(name, &event);
-                return Some((Ok(sse), Some((receiver, answer, conversation))));
-            }
-            let last = match answer.await {
-                Ok(Ok(answer)) => sse(
-                    "done",
-                    &json!({ "conversation": conversation, "label": LABEL, "text": answer.text, "trace": answer.trace }),
-                ),
-                Ok(Err(error)) => sse("error", &ApiError::from(error).body()),
-                Err(error) => sse("error", &ApiError::internal(error).body()),
-            };
-            Some((Ok(last), None))
+) -> impl Stream<Item = Result<Sse, Infallible>> + use<> {
+    let (receiver, answer) = state.answer(permit, request);
+    let id = conversation.clone();
+    let as_they_come = ReceiverStream::new(receiver).map(move |event| match event {
+        Event::Retrieval { passages, relevant } => {
+            let passages = PassageView::all(&passages);
+            sse("retrieval", &json!({ "conversation": id, "passages": passages, "relevant": relevant }))
         }
-    })
+        Event::Token { text } => sse("token", &json!({ "text": text })),
+    });
+    let last = futures::stream::once(async move {
+        match answer.await {
+            Ok(Ok(answer)) => sse("done", &Done {
+                conversation,
+                text: &answer.text,
+                answer: AnswerView::new(&answer.trace),
+            }),
+            Ok(Err(error)) => sse("error", &ApiError::from(error).body()),
+            Err(error) => sse("error", &ApiError::internal(error).body()),
+        }
+    });
+    as_they_come.chain(last).map(Ok)
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    conversation: String,
+    text: &'a str,
+    #[serde(flatten)]
+    answer: AnswerView<'a>,
 }
 
 fn sse(name: &str, data: &impl Serialize) -> Sse {
@@ -166,18 +168,34 @@ fn sse(name: &str, data: &impl Serialize) -> Sse {
     Sse::default().event(name).json_data(data).unwrap_or_else(|_| Sse::default().event("error").data("{}"))
 }
 
-pub(super) async fn conversations(State(state): State<AppState>) -> Result<Response, ApiError> {
-    Ok(Json(state.twins.parts.conversations.list().await?).into_response())
+pub(super) async fn conversations(State(state): State<ServerState>) -> Result<Response, ApiError> {
+    Ok(Json(state.twins.conversations().list().await?).into_response())
 }
 
-pub(super) async fn conversation(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, ApiError> {
-    Ok(Json(state.twins.parts.conversations.get(&id).await?).into_response())
+pub(super) async fn conversation(
+    State(state): State<ServerState>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let conversation = state.twins.conversations().get(&id).await?;
+    let message = |message: &StoredMessage| {
+        json!({
+            "role": message.role, "content": message.content, "created_at": message.created_at,
+            "answer": message.trace.as_ref().map(AnswerView::new),
+        })
+    };
+    let messages: Vec<Value> = conversation.messages.iter().map(message).collect();
+    let summary = conversation.summary;
+    Ok(Json(json!({
+        "id": summary.id, "author": summary.author, "title": summary.title, "updated_at": summary.updated_at,
+        "messages": messages,
+    }))
+    .into_response())
 }
 
 pub(super) async fn delete_conversation(
-    State(state): State<AppState>,
+    State(state): State<ServerState>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    state.twins.parts.conversations.delete(&id).await?;
+    state.twins.conversations().delete(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

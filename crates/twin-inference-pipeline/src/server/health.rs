@@ -5,13 +5,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::AppState;
+use super::ServerState;
 
 pub(super) async fn alive() -> &'static str {
     "ok\n"
 }
 
-pub(super) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Value>) {
+pub(super) async fn ready(State(state): State<ServerState>) -> (StatusCode, Json<Value>) {
     let twins = state.twins.clone();
     let authors = tokio::task::spawn_blocking(move || twins.authors().map(|authors| authors.len())).await;
     let authors = authors.ok().and_then(Result::ok);
@@ -19,9 +19,9 @@ pub(super) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Va
     let stopping = state.stopping.is_cancelled();
     let ready = authors.is_some() && conversations && !stopping;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let waiting = state.twins.generator.waiting();
+    let answering = state.twins.generator.admitted();
     let report = json!({
-        "ready": ready, "authors": authors, "conversations": conversations, "stopping": stopping, "waiting": waiting,
+        "ready": ready, "authors": authors, "conversations": conversations, "stopping": stopping, "answering": answering,
         "model": state.twins.parts.model.info().name,
     });
     (status, Json(report))

@@ -7,7 +7,6 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::sse::{Event as Sse, KeepAlive};
@@ -15,15 +14,16 @@ use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use twin_domain::CancelFlag;
+use tokio_stream::wrappers::ReceiverStream;
 use twin_models::language::Sampling;
 use twin_models::prompt::Request;
 
 pub(super) use self::error::ApiError;
-use super::AppState;
-use super::api::rand_seed;
-use crate::twins::{Answer, AnswerRequest, Event, LABEL};
+use super::ServerState;
+use super::body::Body;
+use super::view::AnswerView;
+use crate::generator::Permit;
+use crate::twins::{Answer, AnswerRequest, Event};
 
 mod embeddings;
 mod error;
@@ -102,7 +102,7 @@ impl ChatCompletionRequest {
         }
     }
 
-    fn sampling(&self, default: &Sampling) -> Result<Sampling, ApiError> {
+    fn sampling(&self, default: Sampling) -> Result<Sampling, ApiError> {
         let stop = match &self.stop {
             None => Vec::new(),
             Some(Stop::One(stop)) => vec![stop.clone()],
@@ -118,30 +118,31 @@ impl ChatCompletionRequest {
         let sampling = Sampling {
             temperature: self.temperature.unwrap_or(default.temperature),
             top_p: self.top_p.unwrap_or(default.top_p),
-            seed: self.seed.unwrap_or_else(rand_seed),
+            seed: self.seed.unwrap_or(default.seed),
             max_new_tokens: self.max_completion_tokens.or(self.max_tokens).unwrap_or(default.max_new_tokens),
             stop,
-            ..default.clone()
+            ..default
         };
-        sampling.validate().map_err(|error| ApiError::bad_request(error.to_string()))?;
+        sampling.validate()?;
         Ok(sampling)
     }
 }
 
 pub(super) async fn chat_completions(
-    State(state): State<AppState>,
-    body: Result<Json<ChatCompletionRequest>, JsonRejection>,
+    State(state): State<ServerState>,
+    Body(body): Body<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
-    let Json(body) = body?;
     body.check()?;
     let Conversation { question, history, instructions } = Conversation::of(&body.messages)?;
-    let sampling = body.sampling(&state.twins.parts.config.ask)?;
+    let request = Request::Ask { question };
+    let sampling = body.sampling(state.twins.config().sampling(&request))?;
     // So that an unknown model is a 404 and not the first event of a stream.
     let (twins, name) = (state.twins.clone(), body.model.clone());
     tokio::task::spawn_blocking(move || twins.twin(&name)).await.map_err(ApiError::internal)??;
+    let permit = state.admit()?;
     let request = AnswerRequest {
         model: body.model.clone(),
-        request: Request::Ask { question },
+        request,
         history,
         instructions,
         sampling: Some(sampling),
@@ -150,14 +151,12 @@ pub(super) async fn chat_completions(
     let reply = Reply::new(body.model);
     if body.stream {
         let include_usage = body.stream_options.is_some_and(|options| options.include_usage);
-        let stream = stream(state, request, reply, include_usage);
+        let stream = stream(&state, permit, request, reply, include_usage);
         let keep_alive = KeepAlive::new().interval(Duration::from_secs(10));
         return Ok(axum::response::Sse::new(stream).keep_alive(keep_alive).into_response());
     }
-    let (sender, mut receiver) = mpsc::channel(16);
-    let twins = state.twins.clone();
     // The receiver lives in this future: a client that leaves drops it, and the model stops.
-    let answer = tokio::spawn(async move { twins.answer(request, sender, CancelFlag::new()).await });
+    let (mut receiver, answer) = state.answer(permit, request);
     while receiver.recv().await.is_some() {}
     let answer = answer.await.map_err(ApiError::internal)??;
     Ok(Json(reply.whole(&answer)).into_response())
@@ -195,7 +194,7 @@ impl Reply {
                 "finish_reason": finish_reason(answer),
             }],
             "usage": usage(answer),
-            "x_twin": x_twin(answer),
+            "x_twin": AnswerView::new(&answer.trace),
         })
     }
 
@@ -227,61 +226,38 @@ fn finish_reason(answer: &Answer) -> &'static str {
     if answer.trace.finish_reason == "length" { "length" } else { "stop" }
 }
 
-/// What a twin says beyond the text: that it is one, and what each sentence rests on.
-fn x_twin(answer: &Answer) -> Value {
-    let trace = &answer.trace;
-    let passage = |passage: &crate::retrieve::FoundPassage| {
-        json!({
-            "number": passage.number, "title": passage.document.title, "url": passage.document.url,
-            "date": passage.document.date, "text": passage.text, "similarity": passage.similarity,
-        })
-    };
-    json!({
-        "label": LABEL, "release": trace.release, "model": trace.model, "prompt": trace.prompt,
-        "abstained": trace.abstained, "sentences": trace.pieces,
-        "passages": trace.passages.iter().map(passage).collect::<Vec<_>>(),
-    })
-}
-
 fn stream(
-    state: AppState,
+    state: &ServerState,
+    permit: Permit,
     request: AnswerRequest,
     reply: Reply,
     include_usage: bool,
-) -> impl Stream<Item = Result<Sse, Infallible>> {
-    let (sender, receiver) = mpsc::channel::<Event>(16);
-    let cancel = CancelFlag::new();
-    let (twins, own_cancel) = (state.twins.clone(), cancel.clone());
-    let answer = tokio::spawn(async move { twins.answer(request, sender, own_cancel).await });
+) -> impl Stream<Item = Result<Sse, Infallible>> + use<> {
+    let (receiver, answer) = state.answer(permit, request);
     let first = reply.chunk(&json!({ "role": "assistant", "content": "" }), None, include_usage);
-    let first = futures::stream::iter([Ok(Sse::default().data(first.to_string()))]);
-
     let tokens_reply = reply.clone();
-    let tokens = tokio_stream::wrappers::ReceiverStream::new(receiver).filter_map(move |event| {
-        if state.stopping.is_cancelled() {
-            cancel.cancel();
-        }
+    let tokens = ReceiverStream::new(receiver).filter_map(move |event| {
         let chunk = match event {
             Event::Token { text } => Some(tokens_reply.chunk(&json!({ "content": text }), None, include_usage)),
             Event::Retrieval { .. } => None,
         };
-        futures::future::ready(chunk.map(|chunk| Ok(Sse::default().data(chunk.to_string()))))
+        std::future::ready(chunk.map(|chunk| chunk.to_string()))
     });
     let last = futures::stream::once(async move {
-        let parts = match answer.await {
+        futures::stream::iter(match answer.await {
             Ok(Ok(answer)) => last_chunks(&reply, &answer, include_usage),
             // A stream that failed has no `[DONE]`.
             Ok(Err(error)) => vec![ApiError::from(error).body().to_string()],
             Err(error) => vec![ApiError::internal(error).body().to_string()],
-        };
-        futures::stream::iter(parts.into_iter().map(|part| Ok(Sse::default().data(part))))
+        })
     });
-    first.chain(tokens).chain(last.flatten())
+    let first = futures::stream::iter([first.to_string()]);
+    first.chain(tokens).chain(last.flatten()).map(|data| Ok(Sse::default().data(data)))
 }
 
 fn last_chunks(reply: &Reply, answer: &Answer, include_usage: bool) -> Vec<String> {
     let mut finish = reply.chunk(&json!({}), Some(finish_reason(answer)), include_usage);
-    finish["x_twin"] = x_twin(answer);
+    finish["x_twin"] = json!(AnswerView::new(&answer.trace));
     finish["system_fingerprint"] = json!(Reply::fingerprint(answer));
     let mut chunks = vec![finish.to_string()];
     if include_usage {
@@ -291,18 +267,18 @@ fn last_chunks(reply: &Reply, answer: &Answer, include_usage: bool) -> Vec<Strin
     chunks
 }
 
-pub(super) async fn models(State(state): State<AppState>) -> Result<Response, ApiError> {
+pub(super) async fn models(State(state): State<ServerState>) -> Result<Response, ApiError> {
     let models: Vec<Value> = all_models(state).await?;
     Ok(Json(json!({ "object": "list", "data": models })).into_response())
 }
 
-pub(super) async fn model(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn model(State(state): State<ServerState>, Path(id): Path<String>) -> Result<Response, ApiError> {
     let found = all_models(state).await?.into_iter().find(|model| model["id"] == id);
     found.map(|model| Json(model).into_response()).ok_or_else(|| ApiError::unknown_model(&id))
 }
 
 /// A model for each author, named by id, and one for each version of each.
-async fn all_models(state: AppState) -> Result<Vec<Value>, ApiError> {
+async fn all_models(state: ServerState) -> Result<Vec<Value>, ApiError> {
     let twins = state.twins;
     let models = tokio::task::spawn_blocking(move || -> Result<Vec<Value>, ApiError> {
         let mut models = Vec::new();
@@ -318,6 +294,12 @@ async fn all_models(state: AppState) -> Result<Vec<Value>, ApiError> {
         Ok(models)
     });
     models.await.map_err(ApiError::internal)?
+}
+
+/// An address that knows other methods.
+pub(super) async fn method_not_allowed(request: axum::extract::Request) -> Response {
+    let message = format!("`{}` does not know {}", request.uri().path(), request.method());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", message).into_response()
 }
 
 /// An address that is not there, in the form that clients expect.

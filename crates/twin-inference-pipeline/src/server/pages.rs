@@ -1,26 +1,30 @@
 //! The web pages: compiled in, without a build step and without anything from elsewhere.
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
-use axum::response::IntoResponse;
+use axum::Router;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::routing::get;
 
-type Page = ([(HeaderName, &'static str); 2], &'static str);
+use super::ServerState;
 
-const fn page(kind: &'static str, text: &'static str) -> Page {
-    ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], text)
-}
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const ICON: &str = "image/svg+xml";
 
-pub(super) async fn index() -> impl IntoResponse {
-    page("text/html; charset=utf-8", include_str!("../pages/index.html"))
-}
+/// Path, media type and content of each file.
+const FILES: [(&str, &str, &str); 8] = [
+    ("/", HTML, include_str!("../pages/index.html")),
+    ("/style.css", STYLE, include_str!("../pages/style.css")),
+    ("/icon.svg", ICON, include_str!("../pages/icon.svg")),
+    ("/app.js", SCRIPT, include_str!("../pages/app.js")),
+    ("/server.js", SCRIPT, include_str!("../pages/server.js")),
+    ("/element.js", SCRIPT, include_str!("../pages/element.js")),
+    ("/answer.js", SCRIPT, include_str!("../pages/answer.js")),
+    ("/sources.js", SCRIPT, include_str!("../pages/sources.js")),
+];
 
-pub(super) async fn script() -> impl IntoResponse {
-    page("text/javascript; charset=utf-8", include_str!("../pages/app.js"))
-}
-
-pub(super) async fn style() -> impl IntoResponse {
-    page("text/css; charset=utf-8", include_str!("../pages/style.css"))
-}
-
-pub(super) async fn icon() -> impl IntoResponse {
-    page("image/svg+xml", include_str!("../pages/icon.svg"))
+pub(super) fn router() -> Router<ServerState> {
+    // Always asked for anew, so that an updated server never meets an old script.
+    let serve = |kind, text| get(move || async move { ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")], text) });
+    FILES.into_iter().fold(Router::new(), |router, (path, kind, text)| router.route(path, serve(kind, text)))
 }

@@ -1,21 +1,24 @@
 //! One answer: retrieve, prompt, generate, cite, remember.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 use tokio::sync::mpsc;
-use twin_domain::{CancelFlag, ChatMessage, Filter, Role};
+use twin_domain::{CancelFlag, ChatMessage};
 use twin_models::embedding::EmbedError;
-use twin_models::language::{FinishReason, GenerateError, GenerateRequest, Generation, Input, LanguageModel, Sampling};
+use twin_models::language::{
+    FinishReason, GenerateError, GenerateRequest, Generation, Input, Sampling, Timings, Usage,
+};
 use twin_models::prompt::{PromptError, Request};
 
-use super::{Trace, Twin, TwinError, Twins};
-use crate::cite::{Piece, Support, cite};
+use super::prepare::{Prepared, spoken};
+use super::{Trace, TwinError, Twins};
+use crate::cite::{Evidence, Piece, cite};
 use crate::conversations::ConversationError;
-use crate::generator::SubmitError;
-use crate::retrieve::{FoundPassage, Retrieval, RetrieveError, retrieve};
-use crate::words::content_words;
+use crate::generator::{Permit, SubmitError};
+use crate::retrieve::{FoundPassage, RetrieveError};
 
 /// What is asked of a twin.
 #[derive(Debug, Clone)]
@@ -33,11 +36,25 @@ pub struct AnswerRequest {
     pub conversation: Option<String>,
 }
 
+impl AnswerRequest {
+    /// A first request, answered as configured and kept nowhere.
+    pub fn new(model: impl Into<String>, request: Request) -> Self {
+        Self {
+            model: model.into(),
+            request,
+            history: Vec::new(),
+            instructions: None,
+            sampling: None,
+            conversation: None,
+        }
+    }
+}
+
 /// What happens while an answer is written, in this order.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// The passages that the answer rests on. Sent once.
+    /// The passages that the model is given. Sent once.
     Retrieval { passages: Vec<FoundPassage>, relevant: bool },
     /// The next piece of text.
     Token { text: String },
@@ -46,6 +63,7 @@ pub enum Event {
 /// A finished answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Answer {
+    /// All tokens, joined.
     pub text: String,
     pub trace: Trace,
 }
@@ -74,13 +92,40 @@ pub enum AnswerError {
 }
 
 impl Twins {
-    /// Answers. Events are sent as they happen; when their receiver is gone, the model stops and what was written until then
+    /// Answers, telling `on_event` as it goes; for callers in the same process, such as a terminal. `Break` stops the model
+    /// as `cancel` does, and what was written until then is the answer.
+    ///
+    /// # Errors
+    /// [`AnswerError`]; [`SubmitError::Full`] in it when too many wait for the model.
+    pub async fn answer_with(
+        self: &Arc<Self>,
+        request: AnswerRequest,
+        mut on_event: impl FnMut(Event) -> ControlFlow<()>,
+        cancel: CancelFlag,
+    ) -> Result<Answer, AnswerError> {
+        let permit = self.admit()?;
+        let (sender, mut events) = mpsc::channel(1);
+        let stop = cancel.clone();
+        let listen = async move {
+            while let Some(event) = events.recv().await {
+                if on_event(event).is_break() {
+                    stop.cancel();
+                    break;
+                }
+            }
+        };
+        let (answer, ()) = tokio::join!(self.answer(permit, request, sender, cancel), listen);
+        answer
+    }
+
+    /// Answers. Events are sent as they happen; when their receiver is gone, the model stops, and what was written until then
     /// is recorded all the same.
     ///
     /// # Errors
     /// [`AnswerError`]; with a conversation, the request is recorded even then.
     pub async fn answer(
         self: &Arc<Self>,
+        permit: Permit,
         request: AnswerRequest,
         events: mpsc::Sender<Event>,
         cancel: CancelFlag,
@@ -92,97 +137,84 @@ impl Twins {
         }
         let (this, asked) = (Arc::clone(self), request.clone());
         let prepared = tokio::task::spawn_blocking(move || this.prepare(&asked)).await??;
-        let retrieval = &prepared.retrieval;
-        let (passages, relevant) = (retrieval.passages.clone(), retrieval.relevant);
+        let (passages, relevant) = (prepared.retrieval.passages.clone(), prepared.retrieval.trace.relevant);
         // A reader that is gone is noticed at the first token.
         let _ = events.send(Event::Retrieval { passages, relevant }).await;
-
-        let answer = match prepared.abstention.clone() {
-            Some(text) => {
-                let _ = events.send(Event::Token { text: text.clone() }).await;
-                abstained(self, &prepared, text)
-            }
-            None => self.generate(&request, &prepared, &events, cancel, begun).await?,
+        let written = match prepared.abstention {
+            Some(text) => abstention(text, begun, &events).await,
+            None => self.generate(permit, &prepared, &events, cancel, begun).await?,
         };
-        if let Some(conversation) = &request.conversation {
-            let message = ChatMessage::assistant(&answer.text);
-            self.parts.conversations.add(conversation, &message, Some(&answer.trace)).await?;
+        let quotes = matches!(request.request, Request::Ask { .. });
+        let answer = self.cite(prepared, written, quotes, begun, &events).await?;
+        match &request.conversation {
+            Some(conversation) if !answer.text.is_empty() => {
+                let message = ChatMessage::assistant(&answer.text);
+                self.parts.conversations.add(conversation, &message, Some(&answer.trace)).await?;
+            }
+            _ => {}
         }
         Ok(answer)
     }
 
-    /// Finds the twin and its passages and renders the prompt. Blocking.
-    fn prepare(&self, asked: &AnswerRequest) -> Result<Prepared, AnswerError> {
-        let parts = &self.parts;
-        let twin = self.twin(&asked.model)?;
-        let count = |text: &str| parts.model.count_tokens(text);
-        let query = query(&asked.request, &asked.history);
-        let config = &parts.config.retrieval;
-        let (store, embedder) = (parts.store.as_ref(), parts.embedder.as_ref());
-        let mut retrieval =
-            retrieve(store, embedder, &twin.view, &twin.author.id, &query, &Filter::default(), config, &count)?;
-        let asks = matches!(asked.request, Request::Ask { .. });
-        let abstention = (asks && !retrieval.relevant)
-            .then(|| format!("I haven't written anything about that, as far as {}'s posts go.", twin.author.name));
-        if !retrieval.relevant || matches!(asked.request, Request::Continue { .. }) {
-            retrieval.passages.clear();
-        }
-        let passages: Vec<_> = retrieval.passages.iter().map(FoundPassage::for_prompt).collect();
-        let history = recent(&asked.history, parts.config.history, parts.config.history_tokens, &count);
-        let mut messages = parts.prompts.render(&twin.author, &asked.request, &passages, &history)?;
-        if let (Some(extra), Some(system)) = (&asked.instructions, messages.first_mut()) {
-            system.content = format!("{}\n{extra}", system.content);
-        }
-        let sampling = asked
-            .sampling
-            .clone()
-            .unwrap_or_else(|| if asks { parts.config.ask.clone() } else { parts.config.write.clone() });
-        Ok(Prepared { twin, retrieval, messages, sampling, abstention })
-    }
-
+    /// Lets the model write and passes on what it writes.
     async fn generate(
-        self: &Arc<Self>,
-        request: &AnswerRequest,
+        &self,
+        permit: Permit,
         prepared: &Prepared,
         events: &mpsc::Sender<Event>,
         cancel: CancelFlag,
         begun: Instant,
-    ) -> Result<Answer, AnswerError> {
+    ) -> Result<Written, AnswerError> {
         let input = Input::Messages(prepared.messages.clone());
         let adapter = prepared.twin.adapter.clone();
         let job = GenerateRequest { input, adapter, sampling: prepared.sampling.clone() };
-        let mut running = self.generator.submit(job, cancel.clone())?;
-        let mut written = String::new();
-        let mut first_token = None;
+        let mut running = self.generator.submit(&permit, job, cancel.clone())?;
+        let mut first_token_seconds = None;
         loop {
             let text = tokio::select! {
                 text = running.text.recv() => text,
                 // Also while the model is still reading the prompt, or waiting for its turn.
-                () = events.closed() => { cancel.cancel(); running.text.recv().await }
+                () = events.closed() => break,
             };
             let Some(text) = text else { break };
-            first_token.get_or_insert_with(|| begun.elapsed().as_secs_f64());
-            written.push_str(&text);
+            first_token_seconds.get_or_insert_with(|| begun.elapsed().as_secs_f64());
             if events.send(Event::Token { text }).await.is_err() {
-                cancel.cancel();
+                break;
             }
         }
+        if events.is_closed() {
+            cancel.cancel();
+            running.text.close(); // Wakes a model that waits for its reader.
+        }
         let generation = running.done.await.map_err(|_| AnswerError::ModelFailed)??;
-        let (this, question) = (Arc::clone(self), prepared.retrieval.query.clone());
-        let passages = prepared.retrieval.passages.clone();
-        let asks = matches!(request.request, Request::Ask { .. });
-        let finished = generation.finish_reason != FinishReason::Cancelled;
-        let text = generation.text.clone();
-        let pieces = tokio::task::spawn_blocking(move || this.pieces(&text, &question, &passages, asks && finished));
-        let pieces = pieces.await??;
+        let first_token_seconds = first_token_seconds.unwrap_or_else(|| begun.elapsed().as_secs_f64());
+        Ok(Written { generation, first_token_seconds })
+    }
+
+    /// Aligns what was written to the passages, adds the anchor quote where it is needed, and sums up.
+    async fn cite(
+        self: &Arc<Self>,
+        prepared: Prepared,
+        written: Written,
+        quotes: bool,
+        begun: Instant,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<Answer, AnswerError> {
+        let Written { generation, first_token_seconds } = written;
+        let this = Arc::clone(self);
+        let quotes = quotes && generation.finish_reason != FinishReason::Cancelled;
+        let (generated, passages) = (generation.text.clone(), prepared.retrieval.passages.clone());
+        let question = prepared.retrieval.trace.query.clone();
+        let align = move || this.pieces(&generated, &question, &passages, quotes);
+        let pieces = tokio::task::spawn_blocking(align).await??;
         let text: String = pieces.iter().map(|piece| piece.text.as_str()).collect();
         // What citing added is part of the answer for whoever reads along.
         if let Some(added) = text.strip_prefix(&generation.text).filter(|added| !added.is_empty()) {
             let _ = events.send(Event::Token { text: added.to_owned() }).await;
         }
-        let first_token_seconds = first_token.unwrap_or_default();
-        let timing = Timing { first_token_seconds, total_seconds: begun.elapsed().as_secs_f64() };
-        Ok(Answer { text, trace: self.trace(prepared, pieces, &generation, timing) })
+        let total_seconds = begun.elapsed().as_secs_f64();
+        let trace = self.trace(prepared, pieces, &generation);
+        Ok(Answer { text, trace: Trace { first_token_seconds, total_seconds, ..trace } })
     }
 
     /// The sentences of an answer with their citations. A draft is aligned too, but nothing is quoted into it.
@@ -191,141 +223,58 @@ impl Twins {
         text: &str,
         question: &str,
         passages: &[FoundPassage],
-        quote: bool,
+        quotes: bool,
     ) -> Result<Vec<Piece>, EmbedError> {
         let embedder = self.parts.embedder.as_ref();
-        if passages.is_empty() {
-            return Ok(vec![Piece {
-                text: text.to_owned(),
-                support: Support::NoClaim,
-                citations: vec![],
-                evidence: None,
-            }]);
+        match passages {
+            [] => Ok(vec![Piece::without_claim(text)]),
+            _ if quotes => cite(text, question, passages, embedder),
+            _ => Evidence::new(passages, embedder)?.align(text, embedder),
         }
-        if quote {
-            return cite(text, question, passages, embedder);
-        }
-        crate::cite::Evidence::new(passages, embedder)?.align(text, embedder)
     }
 
-    fn trace(&self, prepared: &Prepared, pieces: Vec<Piece>, generation: &Generation, timing: Timing) -> Trace {
-        let Prepared { twin, retrieval, sampling, .. } = prepared;
+    fn trace(&self, prepared: Prepared, pieces: Vec<Piece>, generation: &Generation) -> Trace {
+        let Prepared { twin, retrieval, sampling, abstention, .. } = prepared;
+        let finish_reason = match generation.finish_reason {
+            FinishReason::Stop => "stop",
+            FinishReason::Length => "length",
+            FinishReason::Cancelled => "cancelled",
+        };
         Trace {
+            author: twin.author.id,
             release: twin.release.as_ref().map(|release| release.number),
-            model: twin.model.clone(),
+            model: twin.model,
             base: self.parts.model.info().name.clone(),
-            feature_view: twin.view.clone(),
+            feature_view: twin.view,
             prompt: self.parts.prompts.version().clone(),
-            sampling: sampling.clone(),
-            query: retrieval.query.clone(),
-            passages: retrieval.passages.clone(),
+            sampling,
+            retrieval: retrieval.trace,
+            passages: retrieval.passages,
             pieces,
-            abstained: false,
-            finish_reason: match generation.finish_reason {
-                FinishReason::Stop => "stop",
-                FinishReason::Length => "length",
-                FinishReason::Cancelled => "cancelled",
-            }
-            .to_owned(),
+            abstained: abstention.is_some(),
+            finish_reason: finish_reason.to_owned(),
             prompt_tokens: generation.usage.prompt_tokens,
             new_tokens: generation.usage.new_tokens,
-            retrieval_seconds: retrieval.seconds,
-            first_token_seconds: timing.first_token_seconds,
-            total_seconds: timing.total_seconds,
+            first_token_seconds: 0.0,
+            total_seconds: 0.0,
             tokens_per_second: generation.timings.decode_tokens_per_second,
         }
     }
 }
 
-/// All that is known before the model runs.
-struct Prepared {
-    twin: Twin,
-    retrieval: Retrieval,
-    messages: Vec<ChatMessage>,
-    sampling: Sampling,
-    /// What the twin says instead of answering, when nothing relevant was found.
-    abstention: Option<String>,
-}
-
-struct Timing {
+struct Written {
+    generation: Generation,
     first_token_seconds: f64,
-    total_seconds: f64,
 }
 
-fn abstained(twins: &Twins, prepared: &Prepared, text: String) -> Answer {
-    let piece = Piece { text: text.clone(), support: Support::NoClaim, citations: vec![], evidence: None };
-    let nothing = Generation {
-        text: String::new(),
+/// Says that there is nothing, without asking the model.
+async fn abstention(text: &str, begun: Instant, events: &mpsc::Sender<Event>) -> Written {
+    let _ = events.send(Event::Token { text: text.to_owned() }).await; // Recorded even if nobody reads it.
+    let generation = Generation {
+        text: text.to_owned(),
         finish_reason: FinishReason::Stop,
-        usage: Default::default(),
-        timings: Default::default(),
+        usage: Usage::default(),
+        timings: Timings::default(),
     };
-    let total_seconds = prepared.retrieval.seconds;
-    let timing = Timing { first_token_seconds: total_seconds, total_seconds };
-    let trace = Trace { abstained: true, ..twins.trace(prepared, vec![piece], &nothing, timing) };
-    Answer { text, trace }
-}
-
-/// What a request says, for the record and for search.
-fn spoken(request: &Request) -> String {
-    match request {
-        Request::Ask { question } => question.clone(),
-        Request::WritePost { title } => title.clone(),
-        Request::WriteSection { title, heading } => format!("{title}: {heading}"),
-        Request::Continue { opening } => opening.clone(),
-    }
-}
-
-/// What to search for. A follow-up such as "And why?" says too little by itself: the question before it is added.
-fn query(request: &Request, history: &[ChatMessage]) -> String {
-    let text = spoken(request);
-    let before = history.iter().rev().find(|message| message.role == Role::User);
-    match before {
-        Some(before) if matches!(request, Request::Ask { .. }) && content_words(&text).len() < 2 => {
-            format!("{} {text}", before.content)
-        }
-        _ => text,
-    }
-}
-
-/// The last messages that fit, beginning with one of the reader's.
-fn recent(history: &[ChatMessage], most: usize, tokens: usize, count: &dyn Fn(&str) -> usize) -> Vec<ChatMessage> {
-    let mut room = tokens;
-    let mut start = history.len();
-    for (index, message) in history.iter().enumerate().rev().take(most) {
-        let Some(left) = room.checked_sub(count(&message.content)) else { break };
-        room = left;
-        start = index;
-    }
-    let first_of_reader = history[start..].iter().position(|message| message.role == Role::User);
-    first_of_reader.map_or_else(Vec::new, |offset| history[start + offset..].to_vec())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ask(question: &str) -> Request {
-        Request::Ask { question: question.to_owned() }
-    }
-
-    #[test]
-    fn a_follow_up_is_searched_with_the_question_before() {
-        let history = [ChatMessage::user("What is oakum?"), ChatMessage::assistant("Tarred hemp.")];
-        assert_eq!(query(&ask("And why?"), &history), "What is oakum? And why?");
-        assert_eq!(query(&ask("How long does cotton last?"), &history), "How long does cotton last?");
-        assert_eq!(query(&ask("And why?"), &[]), "And why?");
-    }
-
-    #[test]
-    fn history_is_bounded_and_begins_with_the_reader() {
-        let history: Vec<_> = (0..6)
-            .flat_map(|n| [ChatMessage::user(format!("q {n}")), ChatMessage::assistant(format!("a {n}"))])
-            .collect();
-        let count = |text: &str| text.split_whitespace().count();
-        assert_eq!(recent(&history, 4, 100, &count).len(), 4);
-        let few = recent(&history, 4, 7, &count);
-        assert_eq!(few, history[10..], "three fit, and the first of them is the twin's");
-        assert!(recent(&history, 4, 1, &count).is_empty());
-    }
+    Written { generation, first_token_seconds: begun.elapsed().as_secs_f64() }
 }

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
@@ -10,7 +9,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ApiError;
-use crate::server::AppState;
+use crate::server::ServerState;
+use crate::server::body::Body;
 
 /// The most texts of one request.
 const MAX_TEXTS: usize = 256;
@@ -30,10 +30,9 @@ enum Input {
 }
 
 pub(in crate::server) async fn embeddings(
-    State(state): State<AppState>,
-    body: Result<Json<EmbeddingsRequest>, JsonRejection>,
+    State(state): State<ServerState>,
+    Body(body): Body<EmbeddingsRequest>,
 ) -> Result<Response, ApiError> {
-    let Json(body) = body?;
     let texts = match body.input {
         Input::One(text) => vec![text],
         Input::Several(texts) => texts,

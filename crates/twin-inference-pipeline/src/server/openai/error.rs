@@ -90,7 +90,7 @@ impl From<TwinError> for ApiError {
     fn from(error: TwinError) -> Self {
         match &error {
             TwinError::Unknown(name) => Self::unknown_model(name),
-            TwinError::NoFeatures => Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", error.to_string()),
+            TwinError::NoFeatures | TwinError::View { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", error.to_string()),
             TwinError::Store(_) | TwinError::Registry(_) | TwinError::Adapter { .. } => Self::internal(chain(&error)),
         }
     }
@@ -101,6 +101,21 @@ impl From<ConversationError> for ApiError {
         match &error {
             ConversationError::NotFound(_) => {
                 Self::new(StatusCode::NOT_FOUND, "invalid_request_error", error.to_string())
+            }
+            _ => Self::internal(chain(&error)),
+        }
+    }
+}
+
+impl From<GenerateError> for ApiError {
+    fn from(error: GenerateError) -> Self {
+        match &error {
+            GenerateError::PromptTooLong { .. } => {
+                Self::bad_request(error.to_string()).param("messages").code("context_length_exceeded")
+            }
+            GenerateError::InvalidSampling { parameter, .. } => {
+                let param = if *parameter == "max_new_tokens" { "max_tokens" } else { parameter };
+                Self::bad_request(error.to_string()).param(param)
             }
             _ => Self::internal(chain(&error)),
         }
@@ -118,9 +133,7 @@ impl From<AnswerError> for ApiError {
             AnswerError::Submit(SubmitError::Stopped) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", "the server is shutting down")
             }
-            AnswerError::Generate(error @ GenerateError::PromptTooLong { .. }) => {
-                Self::bad_request(error.to_string()).param("messages").code("context_length_exceeded")
-            }
+            AnswerError::Generate(error) => error.into(),
             AnswerError::Prompt(error) => Self::bad_request(error.to_string()).param("messages"),
             other => Self::internal(chain(&other)),
         }

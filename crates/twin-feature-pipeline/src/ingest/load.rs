@@ -1,0 +1,186 @@
+//! Loading: documents that are not in the view are chunked, embedded and written to the feature store.
+//!
+//! A document counts as indexed only after the store has acknowledged all its chunks and let go of stale ones. Chunk ids
+//! follow from the content, so what a killed run had already written is written again and nothing is there twice.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use twin_domain::{DocumentInfo, EmbeddedChunk, Embedding, FeatureStore, FeatureView};
+
+use super::{IngestError, Run};
+use crate::chunk::{self, PreparedChunk};
+use crate::report::{ChunkStatistics, IngestReport};
+
+/// How many chunks of like length go to the embedder in one call; also how often progress is told.
+const EMBED_BATCH: usize = 64;
+/// How many chunks the store gets in one call.
+const UPSERT_BATCH: usize = 128;
+
+/// Brings the view up to date with the author's documents.
+pub(super) async fn features(run: &Run<'_>, view: &FeatureView, report: &mut IngestReport) -> Result<(), IngestError> {
+    prepare_store(run, view.clone(), report).await?;
+    let pending = run.warehouse.not_indexed(&run.author.id, &run.view).await?;
+    let mut loader = Loader { run, pending: pending.len(), window: Vec::new(), tokens: Vec::new() };
+    for id in pending {
+        if run.interrupted(report) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let document = run.warehouse.document(id).await?;
+        let (embedder, view_id, most) = (run.embedder.clone(), run.view.clone(), run.options.max_chunk_tokens);
+        let info = Arc::new(document.info.clone());
+        let split = move || chunk::split(&document, &view_id, most, embedder.as_ref());
+        let chunks = tokio::task::spawn_blocking(split).await?;
+        report.seconds.chunking += begun.elapsed().as_secs_f64();
+        loader.window.push((info, chunks));
+        if loader.window.iter().map(|(_, chunks)| chunks.len()).sum::<usize>() >= run.options.batch_chunks {
+            loader.flush(report).await?;
+        }
+    }
+    loader.flush(report).await?;
+    if run.interrupted(report) {
+        return Ok(());
+    }
+    loader.finish(report).await
+}
+
+/// Makes the view if it is not there, and notices an index that was lost: the warehouse is the truth.
+async fn prepare_store(run: &Run<'_>, view: FeatureView, report: &mut IngestReport) -> Result<(), IngestError> {
+    let (author, view_id) = (run.author.clone(), run.view.clone());
+    let there = with_store(run, move |store| {
+        store.create_view(&view)?;
+        store.put_author(&author)?;
+        store.count(&view_id, Some(&author.id))
+    })
+    .await?;
+    let expected = run.warehouse.chunks_indexed(&run.author.id, &run.view).await?;
+    // More than expected is what a killed run wrote and did not record; its documents are loaded again anyway.
+    if there < expected {
+        report
+            .notes
+            .push(format!("the feature store had {there} of {expected} chunks: all of the author's are loaded again"));
+        run.warehouse.forget_indexed(&run.author.id, &run.view).await?;
+    }
+    Ok(())
+}
+
+async fn with_store<T: Send + 'static>(
+    run: &Run<'_>,
+    work: impl FnOnce(&dyn FeatureStore) -> Result<T, twin_domain::StoreError> + Send + 'static,
+) -> Result<T, IngestError> {
+    let store = run.store.clone();
+    Ok(tokio::task::spawn_blocking(move || work(store.as_ref())).await??)
+}
+
+struct Loader<'a> {
+    run: &'a Run<'a>,
+    /// How many documents there were to load.
+    pending: usize,
+    /// The documents that are loaded together.
+    window: Vec<(Arc<DocumentInfo>, Vec<PreparedChunk>)>,
+    /// The sizes of all chunks loaded.
+    tokens: Vec<usize>,
+}
+
+impl Loader<'_> {
+    /// Embeds and loads the window, unless the run is interrupted meanwhile.
+    async fn flush(&mut self, report: &mut IngestReport) -> Result<(), IngestError> {
+        let window = std::mem::take(&mut self.window);
+        let begun = Instant::now();
+        let Some(embedded) = self.embed(&window, report).await? else { return Ok(()) };
+        report.seconds.embedding += begun.elapsed().as_secs_f64();
+
+        let begun = Instant::now();
+        let documents: Vec<_> =
+            window.iter().map(|(info, chunks)| (info.id, info.content_hash.clone(), chunks.len())).collect();
+        let (view, stale) = (self.run.view.clone(), documents.clone());
+        with_store(self.run, move |store| {
+            embedded.chunks(UPSERT_BATCH).try_for_each(|batch| store.upsert(&view, batch))?;
+            stale.iter().try_for_each(|(id, content_hash, _)| store.remove_stale(&view, *id, Some(content_hash)))
+        })
+        .await?;
+        self.run.warehouse.put_indexed(&self.run.view, &documents, self.run.now).await?;
+        report.seconds.loading += begun.elapsed().as_secs_f64();
+
+        let sizes = window.iter().flat_map(|(_, chunks)| chunks).map(|prepared| prepared.tokens);
+        self.tokens.extend(sizes);
+        report.documents_indexed += documents.len();
+        report.chunks_written = self.tokens.len();
+        self.tell(report.documents_indexed, report.chunks_written);
+        Ok(())
+    }
+
+    /// The window's chunks with their vectors, in order; nothing if the run is interrupted. Chunks of like length are
+    /// embedded together, so that little is padded.
+    async fn embed(
+        &self,
+        window: &[(Arc<DocumentInfo>, Vec<PreparedChunk>)],
+        report: &mut IngestReport,
+    ) -> Result<Option<Vec<EmbeddedChunk>>, IngestError> {
+        let all: Vec<(&Arc<DocumentInfo>, &PreparedChunk)> =
+            window.iter().flat_map(|(info, chunks)| chunks.iter().map(move |prepared| (info, prepared))).collect();
+        let mut order: Vec<usize> = (0..all.len()).collect();
+        order.sort_by_key(|index| all[*index].1.tokens);
+        let mut embeddings: Vec<Option<Embedding>> = vec![None; all.len()];
+        for (batch, indices) in order.chunks(EMBED_BATCH).enumerate() {
+            let before = batch * EMBED_BATCH;
+            self.tell(report.documents_indexed + window.len() * before / all.len(), self.tokens.len() + before);
+            if self.run.interrupted(report) {
+                return Ok(None);
+            }
+            let texts: Vec<String> = indices.iter().map(|index| all[*index].1.embedding_text.clone()).collect();
+            let embedder = self.run.embedder.clone();
+            let work = move || embedder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+            let vectors = tokio::task::spawn_blocking(work).await??;
+            indices.iter().zip(vectors).for_each(|(index, vector)| embeddings[*index] = Some(vector));
+        }
+        let missing = || IngestError::Embed(self.unusable());
+        let embedded = all.into_iter().zip(embeddings).map(|((info, prepared), embedding)| {
+            let embedding = embedding.ok_or_else(missing)?;
+            Ok(EmbeddedChunk { chunk: prepared.chunk.clone(), document: info.clone(), embedding })
+        });
+        embedded.collect::<Result<_, IngestError>>().map(Some)
+    }
+
+    /// An embedder that gives fewer vectors than it got texts.
+    fn unusable(&self) -> twin_models::embedding::EmbedError {
+        let source = twin_domain::chunk::EmbeddingError::Empty;
+        twin_models::embedding::EmbedError::Unusable { model: self.run.embedder.name().to_owned(), index: 0, source }
+    }
+
+    fn tell(&self, documents: usize, chunks: usize) {
+        self.run.update("embedding", documents, Some(self.pending), "documents", &format!("{chunks} chunks"));
+    }
+
+    /// Compares store and warehouse, and lets the view serve if none does yet.
+    async fn finish(self, report: &mut IngestReport) -> Result<(), IngestError> {
+        let (view, author) = (self.run.view.clone(), self.run.author.id.clone());
+        let expected = self.run.warehouse.chunks_indexed(&author, &view).await?;
+        let (there, serving) = with_store(self.run, move |store| {
+            if store.serving_view()?.is_none() {
+                store.switch(&view)?;
+            }
+            Ok((store.count(&view, Some(&author))?, store.serving_view()?))
+        })
+        .await?;
+        if there < expected {
+            return Err(IngestError::Lost { there, expected });
+        }
+        if there > expected {
+            let strangers = there - expected;
+            report.notes.push(format!(
+                "the feature store has {strangers} more chunks of the author than the warehouse knows of"
+            ));
+        }
+        if let Some(serving) = serving.filter(|serving| *serving != self.run.view) {
+            report.notes.push(format!("these features are of {}, while {serving} serves", self.run.view));
+        }
+        report.chunks_in_view = there;
+        report.tokens_embedded = self.tokens.iter().sum();
+        let seconds = report.seconds.embedding + report.seconds.loading;
+        report.chunks_per_second = if seconds > 0.0 { self.tokens.len() as f64 / seconds } else { 0.0 };
+        report.chunk_tokens = ChunkStatistics::of(self.tokens, self.run.embedder.max_tokens());
+        Ok(())
+    }
+}

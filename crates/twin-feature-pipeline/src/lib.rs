@@ -1,0 +1,21 @@
+//! The feature pipeline: sources -> pages -> cleaned documents -> chunks -> embeddings -> feature store.
+//!
+//! [`ingest`] is the way in; it reads like the pipeline. The [`Warehouse`] (SQLite) holds pages and documents and is the
+//! truth; the feature store is derived from it and can be made again at any time. This crate knows no other pipeline and
+//! no vector database: it writes through the [`twin_domain::FeatureStore`] trait.
+
+pub mod chunk;
+pub mod clean;
+mod date;
+pub mod fetch;
+mod ingest;
+mod page;
+mod report;
+pub mod source;
+pub mod warehouse;
+
+pub use self::ingest::{IngestError, IngestOptions, feature_view, ingest};
+pub use self::page::{Hints, Media, Page};
+pub use self::report::{ChunkStatistics, Duplicate, IngestReport, Seconds, Skip};
+pub use self::source::{Source, SourceError};
+pub use self::warehouse::{Warehouse, WarehouseError};

@@ -1,0 +1,155 @@
+//! The document warehouse: SQLite, one file. Sources, pages, documents, and what of them is in the feature store.
+//!
+//! Acknowledged means committed with `synchronous = FULL`. Every statement of one step is in one transaction, so that a
+//! killed process leaves the state before or after a step and never between.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row, SqlitePool};
+use twin_domain::AuthorId;
+
+mod documents;
+mod indexed;
+mod pages;
+mod responses;
+
+pub(crate) use self::documents::NewDocument;
+pub use self::documents::StoredCounts;
+pub(crate) use self::pages::Cleaned;
+pub(crate) use self::responses::StoredResponse;
+
+/// The first version without the WAL-reset bug, which could corrupt a database that several connections checkpoint.
+const LEAST_SQLITE: (u32, u32, u32) = (3, 51, 3);
+
+/// Why the warehouse could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum WarehouseError {
+    #[error("the warehouse `{path}` could not be opened: check that the folder can be written to")]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("the warehouse `{path}` could not be brought to this version's tables")]
+    Migrate {
+        path: PathBuf,
+        #[source]
+        source: sqlx::migrate::MigrateError,
+    },
+    #[error("the warehouse `{path}` is damaged: {problem}; put back a copy of it, or remove it and ingest again")]
+    Damaged { path: PathBuf, problem: String },
+    #[error("SQLite {found} is older than {least}, which the warehouse needs")]
+    OldSqlite { found: String, least: String },
+    #[error("the warehouse could not {operation}")]
+    Query {
+        operation: &'static str,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("the warehouse has a row that cannot be read: {problem}")]
+    Row { problem: String },
+}
+
+/// An open warehouse. Cloning it is cheap; clones share connections.
+#[derive(Debug, Clone)]
+pub struct Warehouse {
+    pool: SqlitePool,
+}
+
+/// A source's number in the warehouse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SourceId(i64);
+
+impl Warehouse {
+    /// Opens the warehouse in the file `path`, making it and its folder if there is none. The file is checked for damage
+    /// and brought to this version's tables.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, is damaged or is no warehouse.
+    pub async fn open(path: &Path) -> Result<Self, WarehouseError> {
+        let open = |source| WarehouseError::Open { path: path.to_owned(), source };
+        if let Some(folder) = path.parent() {
+            fs_err::create_dir_all(folder).map_err(|error| open(sqlx::Error::Io(error)))?;
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10));
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(|source| {
+            // "File is not a database" is damage, not a matter of rights.
+            match source.as_database_error().map(|error| error.message().to_owned()) {
+                Some(problem) if problem.contains("not a database") || problem.contains("malformed") => {
+                    WarehouseError::Damaged { path: path.to_owned(), problem }
+                }
+                _ => open(source),
+            }
+        })?;
+        let warehouse = Self { pool };
+        warehouse.check_version().await?;
+        warehouse.check_health(path).await?;
+        let migrated = sqlx::migrate!().run(&warehouse.pool).await;
+        migrated.map_err(|source| WarehouseError::Migrate { path: path.to_owned(), source })?;
+        Ok(warehouse)
+    }
+
+    /// Lets go of the file. Work that is acknowledged is safe without it.
+    pub async fn close(self) {
+        self.pool.close().await;
+    }
+
+    async fn check_version(&self) -> Result<(), WarehouseError> {
+        let query = sqlx::query_scalar::<_, String>("SELECT sqlite_version()");
+        let found = query.fetch_one(&self.pool).await.map_err(failed("say its version"))?;
+        let mut numbers = found.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        if (next(), next(), next()) < LEAST_SQLITE {
+            let (major, minor, patch) = LEAST_SQLITE;
+            return Err(WarehouseError::OldSqlite { found, least: format!("{major}.{minor}.{patch}") });
+        }
+        Ok(())
+    }
+
+    async fn check_health(&self, path: &Path) -> Result<(), WarehouseError> {
+        let query = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)");
+        let problem = match query.fetch_one(&self.pool).await {
+            Ok(verdict) if verdict == "ok" => return Ok(()),
+            Ok(verdict) => verdict,
+            Err(error) => error.to_string(),
+        };
+        Err(WarehouseError::Damaged { path: path.to_owned(), problem })
+    }
+
+    /// Records that a source is read now, and finds its number.
+    pub(crate) async fn touch_source(
+        &self,
+        author: &AuthorId,
+        kind: &str,
+        location: &str,
+        now: Timestamp,
+    ) -> Result<SourceId, WarehouseError> {
+        let statement = "INSERT INTO sources (author, kind, location, first_seen, last_seen) VALUES (?, ?, ?, ?4, ?4)
+             ON CONFLICT (author, kind, location) DO UPDATE SET last_seen = excluded.last_seen RETURNING id";
+        let query = sqlx::query(statement).bind(author.as_str()).bind(kind).bind(location).bind(now.to_string());
+        let row = query.fetch_one(&self.pool).await.map_err(failed("record a source"))?;
+        Ok(SourceId(row.get(0)))
+    }
+}
+
+/// Makes an error of a failed statement.
+fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> WarehouseError {
+    move |source| WarehouseError::Query { operation, source }
+}
+
+fn unreadable(error: impl std::fmt::Display) -> WarehouseError {
+    WarehouseError::Row { problem: error.to_string() }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, WarehouseError> {
+    serde_json::to_string(value).map_err(unreadable)
+}

@@ -1,0 +1,16 @@
+//! The feature pipeline through its front door: [`twin_feature_pipeline::ingest`].
+
+/// What every test needs: a store in memory, an embedder that counts, a run with few words.
+mod bench;
+/// Kill -9 and interruption at any moment, then again.
+mod crash;
+/// Folders and files, good and bad.
+mod folder;
+/// Real posts, feeds and pages, where they are at hand.
+mod real_data;
+/// JSON Lines files.
+mod rows;
+/// The author's style before and after cleaning.
+mod style;
+/// Feeds and pages over HTTP.
+mod web;

@@ -1,0 +1,47 @@
+//! Only one process has a store open.
+//!
+//! The engine has a lock of its own, but it takes it after it has begun to tidy up the directory: a second process
+//! would delete what the first is writing. So this lock is taken before the engine is touched.
+
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use fs_err as fs;
+use twin_domain::StoreError;
+
+use crate::failure::engine;
+
+const FILE: &str = "store.lock";
+
+/// The lock on a store's directory, held until it is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub(super) struct DirectoryLock {
+    _file: fs::File,
+}
+
+impl DirectoryLock {
+    /// Takes the lock, without waiting.
+    pub fn acquire(directory: &Path) -> Result<Self, StoreError> {
+        let mut options = fs::OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(directory.join(FILE)).map_err(|error| engine("open its lock", error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(StoreError::Locked { path: directory.display().to_string(), owner: owner(&mut file) });
+            }
+            Err(std::fs::TryLockError::Error(error)) => return Err(engine("take its lock", error)),
+        }
+        let record = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
+        record.map_err(|error| engine("write its lock", error))?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// The process id that the owner wrote.
+fn owner(file: &mut fs::File) -> String {
+    let mut text = String::new();
+    let read = file.read_to_string(&mut text);
+    let known = read.is_ok() && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if known { text } else { "(unknown)".to_owned() }
+}

@@ -1,0 +1,165 @@
+//! The engine's shard, opened and closed without surprises.
+
+use std::collections::BTreeSet;
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use fs_err as fs;
+use qdrant_edge::{
+    CountRequest, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams,
+    EdgeVectorParams, FieldIndexOperations, Filter as EngineFilter, HnswIndexConfig, Modifier, OperationResult,
+    PayloadFieldSchema, PayloadSchemaType, PointId, Record, ScrollRequest, UpdateOperation, WalOptions,
+    WithPayloadInterface,
+};
+use twin_domain::{FeatureView, StoreError};
+
+use super::payload::field;
+use super::tally::Tally;
+use super::{StoreOptions, filter, guard};
+use crate::durable;
+use crate::failure::engine;
+
+/// The name of the shard's directory in its view's.
+pub(super) const SHARD: &str = "shard";
+/// The name of the vector that the embedder makes.
+pub(super) const DENSE: &str = "dense";
+/// The name of the vector of term weights.
+pub(super) const SPARSE: &str = "bm25";
+
+/// The engine's log grows in segments of this size.
+const WAL_SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+
+/// A shard that reports a failed flush when it is closed, where the engine's own panics.
+pub(super) struct Shard {
+    /// `None` only while it is dropped.
+    engine: Option<EdgeShard>,
+}
+
+impl Shard {
+    /// Opens the shard in `path`.
+    pub fn load(path: &Path, name: &str, view: &FeatureView, options: &StoreOptions) -> Result<Self, StoreError> {
+        guard::reading(name, || {
+            trim_log(path)?;
+            EdgeShard::load(path, Some(engine_config(view, options))).map(|shard| Self { engine: Some(shard) })
+        })
+    }
+
+    /// Deletes what the engine's log no longer needs. What cannot be deleted while it is open is when it is opened next.
+    pub fn trim_log(&self) {
+        if let Err(error) = trim_log(self.path()) {
+            tracing::debug!(%error, "the engine's log was not trimmed");
+        }
+    }
+
+    /// How many points a filter selects, or there are. The engine's own count is quick, but counts a point twice that
+    /// lies in two segments, as a crash can leave it.
+    pub fn distinct_points(&self, selected: Option<EngineFilter>) -> OperationResult<u64> {
+        if self.info().segments_count <= 1 {
+            return self.count(CountRequest { filter: selected, exact: true }).map(|count| count as u64);
+        }
+        let ids: BTreeSet<PointId> = self.scroll_ids(selected)?.into_iter().map(|record| record.id).collect();
+        Ok(ids.len() as u64)
+    }
+
+    /// What a filter selects, without payloads and vectors.
+    pub fn scroll_ids(&self, selected: Option<EngineFilter>) -> OperationResult<Vec<Record>> {
+        let request = ScrollRequest {
+            limit: Some(u32::MAX as usize),
+            filter: selected,
+            with_payload: Some(WithPayloadInterface::Bool(false)),
+            ..ScrollRequest::default()
+        };
+        self.scroll(request).map(|(records, _)| records)
+    }
+}
+
+impl Deref for Shard {
+    type Target = EdgeShard;
+
+    fn deref(&self) -> &EdgeShard {
+        self.engine.as_ref().expect("the shard is taken out only when it is dropped")
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        let shard = self.engine.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(shard))).is_err() {
+            tracing::error!("a collection was not flushed when it was closed");
+        }
+    }
+}
+
+/// Makes an empty shard in a view's directory: beside, then renamed, so that none is ever there in part.
+pub(super) fn create(
+    directory: &Path,
+    name: &str,
+    view: &FeatureView,
+    options: &StoreOptions,
+) -> Result<(), StoreError> {
+    let beside = directory.join("shard.partial");
+    let failed = |error: std::io::Error| engine("make a collection", error);
+    if beside.exists() {
+        fs::remove_dir_all(&beside).map_err(failed)?;
+    }
+    fs::create_dir_all(&beside).map_err(failed)?;
+    guard::writing(name, || {
+        let shard = EdgeShard::new(&beside, engine_config(view, options))?;
+        let keywords = [field::AUTHOR, field::DOCUMENT, field::TAGS, field::KIND];
+        let keywords = keywords.map(|field| (field, PayloadSchemaType::Keyword));
+        for (field, schema) in keywords.into_iter().chain([(field::DATE, PayloadSchemaType::Datetime)]) {
+            let field_schema = Some(PayloadFieldSchema::FieldType(schema));
+            let index = CreateIndex { field_name: filter::key(field), field_schema };
+            shard.update(UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(index)))?;
+        }
+        shard.flush();
+        Ok(())
+    })?;
+    Tally::create(&beside)?;
+    let renamed = fs::rename(&beside, directory.join(SHARD)).and_then(|()| durable::sync_directory(directory));
+    renamed.map_err(failed)
+}
+
+/// The size of all files in a directory.
+pub(super) fn directory_bytes(directory: &Path) -> std::io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { directory_bytes(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
+}
+
+fn engine_config(view: &FeatureView, options: &StoreOptions) -> EdgeConfig {
+    let dense = EdgeVectorParams::builder(view.dimension, Distance::Cosine).on_disk(true).build();
+    let sparse = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).build();
+    let optimizers = EdgeOptimizersConfig {
+        indexing_threshold: Some(options.indexing_threshold_kb),
+        default_segment_number: Some(2),
+        ..EdgeOptimizersConfig::default()
+    };
+    EdgeConfig::builder()
+        .vector(DENSE, dense)
+        .sparse_vector(SPARSE, sparse)
+        .optimizers(optimizers)
+        // A laptop has other things to do.
+        .hnsw_config(HnswIndexConfig { max_indexing_threads: 2, ..HnswIndexConfig::default() })
+        .wal_options(WalOptions { segment_capacity: WAL_SEGMENT_BYTES, ..WalOptions::default() })
+        .build()
+}
+
+/// Deletes the closed segments of the engine's log but the last, which says what number the next operation gets. The
+/// engine itself never deletes them, and never reads them.
+fn trim_log(shard: &Path) -> std::io::Result<()> {
+    let mut closed = Vec::new();
+    for entry in fs::read_dir(shard.join("wal"))? {
+        let path = entry?.path();
+        let start = path.file_name().and_then(|name| name.to_str()?.strip_prefix("closed-")?.parse::<u64>().ok());
+        closed.extend(start.map(|start| (start, path)));
+    }
+    closed.sort();
+    closed.pop();
+    closed.into_iter().try_for_each(|(_, path)| fs::remove_file(path))
+}

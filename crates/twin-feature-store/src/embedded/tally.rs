@@ -1,0 +1,74 @@
+//! How many points a collection must have.
+//!
+//! The engine opens a collection of which a part is missing without a word: a segment without its version file is
+//! deleted as unfinished. So the number of points is kept beside it and compared when it is opened.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use twin_domain::StoreError;
+
+use crate::durable;
+use crate::failure::{damaged, engine, read_json};
+
+const FILE: &str = "points.json";
+
+/// The number of points of one collection, written before and after each change.
+#[derive(Debug)]
+pub(super) struct Tally {
+    path: PathBuf,
+    count: u64,
+}
+
+/// A change that a crash cut short leaves any number between the one before and the one after.
+#[derive(Debug, Serialize, Deserialize)]
+struct Bounds {
+    at_least: u64,
+    at_most: u64,
+}
+
+impl Tally {
+    /// Records that a new collection in `shard` is empty.
+    pub fn create(shard: &Path) -> Result<(), StoreError> {
+        Self { path: shard.join(FILE), count: 0 }.settle(0)
+    }
+
+    /// Compares what was recorded with the points that are there.
+    pub fn check(shard: &Path, collection: &str, points: u64) -> Result<Self, StoreError> {
+        let path = shard.join(FILE);
+        let problem = |text: String| damaged(format!("the collection `{collection}`"), text);
+        let bounds: Bounds = read_json(&path)?.ok_or_else(|| problem(format!("`{}` is missing", path.display())))?;
+        let allowed: RangeInclusive<u64> = bounds.at_least..=bounds.at_most;
+        if !allowed.contains(&points) {
+            return Err(problem(format!("it has {points} chunks where at least {} were stored", bounds.at_least)));
+        }
+        let mut tally = Self { path, count: points };
+        if bounds.at_least != bounds.at_most {
+            tally.settle(points)?;
+        }
+        Ok(tally)
+    }
+
+    /// Announces a change that adds so many points and removes so many.
+    pub fn announce(&self, added: u64, removed: u64) -> Result<(), StoreError> {
+        self.write(Bounds { at_least: self.count.saturating_sub(removed), at_most: self.count + added })
+    }
+
+    /// The number after a change that is durable.
+    pub fn settle(&mut self, count: u64) -> Result<(), StoreError> {
+        self.write(Bounds { at_least: count, at_most: count })?;
+        self.count = count;
+        Ok(())
+    }
+
+    /// The number after the last change.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    fn write(&self, bounds: Bounds) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(&bounds).map_err(|error| engine("write JSON", error))?;
+        durable::write(&self.path, &bytes).map_err(|error| engine("record the number of chunks", error))
+    }
+}

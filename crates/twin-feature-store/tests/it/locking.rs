@@ -1,0 +1,65 @@
+use std::time::{Duration, Instant};
+
+use twin_domain::{FeatureStore, StoreError};
+use twin_feature_store::{EmbeddedFeatureStore, StoreOptions};
+
+use crate::fixture::{Draft, view};
+
+#[test]
+fn a_second_opener_is_refused_at_once_and_told_who_has_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedFeatureStore::open(directory.path()).unwrap();
+    let id = store.create_view(&view()).unwrap();
+    store.upsert(&id, &Draft::new("ada", "a", &["text"]).chunks()).unwrap();
+    let before = files(directory.path());
+
+    let begun = Instant::now();
+    match EmbeddedFeatureStore::open(directory.path()) {
+        Err(StoreError::Locked { owner, .. }) => assert_eq!(owner, std::process::id().to_string()),
+        other => panic!("{other:?}"),
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert_eq!(files(directory.path()), before, "the second opener touched the first one's files");
+
+    drop(store);
+    let again = EmbeddedFeatureStore::open(directory.path()).unwrap();
+    assert_eq!(again.count(&id, None).unwrap(), 1);
+}
+
+#[test]
+fn writing_stops_before_the_disk_is_full_and_reading_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let id = {
+        let store = EmbeddedFeatureStore::open(directory.path()).unwrap();
+        let id = store.create_view(&view()).unwrap();
+        store.upsert(&id, &Draft::new("ada", "a", &["text"]).chunks()).unwrap();
+        id
+    };
+    let free = fs4::available_space(directory.path()).unwrap();
+    // The disk is as good as full, though other tests may free some of it meanwhile.
+    let store = EmbeddedFeatureStore::open_with(
+        directory.path(),
+        StoreOptions { reserve_bytes: free.saturating_mul(2), ..StoreOptions::default() },
+    )
+    .unwrap();
+    let refused = store.upsert(&id, &Draft::new("ada", "b", &["more"]).chunks()).unwrap_err();
+    let StoreError::Engine { source, .. } = refused else { panic!("{refused:?}") };
+    let source = source.downcast_ref::<std::io::Error>().unwrap();
+    assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+    assert_eq!(store.count(&id, None).unwrap(), 1);
+    assert_eq!(store.chunks(&id, Draft::new("ada", "a", &["text"]).info().id).unwrap().len(), 1);
+}
+
+fn files(directory: &std::path::Path) -> Vec<(std::path::PathBuf, u64, std::time::SystemTime)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let metadata = entry.metadata().unwrap();
+        match metadata.is_dir() {
+            true => found.extend(files(&entry.path())),
+            false => found.push((entry.path(), metadata.len(), metadata.modified().unwrap())),
+        }
+    }
+    found.sort();
+    found
+}

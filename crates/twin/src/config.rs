@@ -1,0 +1,197 @@
+//! Settings: flags over environment over `twin.toml` over defaults. Resolved once; each pipeline is given only its part.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+use twin_models::language::Projection;
+
+use crate::args::GlobalArguments;
+
+/// Every setting. `twin.toml` at the root of the repository has each with its default and a comment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the warehouse, the feature store, the registry and the conversations are.
+    pub data_dir: PathBuf,
+    pub models: ModelSettings,
+    pub features: FeatureSettings,
+    pub training: TrainingSettings,
+    pub server: ServerSettings,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSettings {
+    /// Where model files are kept; shared by everything on this machine.
+    pub cache_dir: PathBuf,
+    /// The catalogue name of the embedding model.
+    pub embedder: String,
+    /// The catalogue name of the language model.
+    pub base: String,
+    /// The Hugging Face Hub or a mirror of it.
+    pub hub_endpoint: Option<String>,
+    /// Never download.
+    pub offline: bool,
+    /// The ONNX Runtime library, when it is neither in the cache nor in a system directory.
+    pub onnx_runtime: Option<PathBuf>,
+    /// A token for the hub. From the environment or the hub's own token file, never from `twin.toml`.
+    #[serde(skip)]
+    pub hub_token: Option<Secret>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureSettings {
+    /// The most tokens a chunk may have with its title and headings; the embedder sees 256.
+    pub max_chunk_tokens: usize,
+    /// Private addresses that may be fetched from, as `host:port`.
+    pub allow_net: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingSettings {
+    pub rank: usize,
+    pub alpha: f32,
+    pub dropout: f32,
+    pub target_modules: Vec<Projection>,
+    pub learning_rate: f64,
+    pub epochs: f64,
+    pub max_steps: usize,
+    pub seed: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSettings {
+    /// The address to listen on. Anything but loopback needs an API key.
+    pub bind: String,
+    /// Names by which browsers may reach the server, besides the loopback ones.
+    pub hosts: Vec<String>,
+    /// How many requests may wait for the model.
+    pub queue: usize,
+    /// The key that clients must show. From the environment (`TWIN__SERVER__API_KEY`), never printed.
+    #[serde(skip_serializing)]
+    pub api_key: Option<Secret>,
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl Config {
+    /// What is in force.
+    ///
+    /// # Errors
+    /// When a file cannot be read, a key is unknown or a value has the wrong type; the error names the key and where it is from.
+    pub fn load(arguments: &GlobalArguments) -> anyhow::Result<Self> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default_values()?));
+        figment = match &arguments.config {
+            Some(file) if !file.is_file() => anyhow::bail!("there is no configuration file `{}`", file.display()),
+            Some(file) => figment.merge(Toml::file_exact(file)),
+            None => figment.merge(Toml::file_exact("twin.toml")),
+        };
+        figment = figment.merge(Env::prefixed("TWIN__").split("__"));
+        if let Some(dir) = &arguments.data_dir {
+            figment = figment.merge(Serialized::default("data_dir", dir));
+        }
+        let mut config: Self = figment.extract().context("the configuration is not valid")?;
+        config.models.hub_endpoint = config.models.hub_endpoint.or_else(|| environment("HF_ENDPOINT"));
+        config.models.offline |= environment("HF_HUB_OFFLINE").is_some_and(|value| value == "1" || value == "true");
+        config.models.onnx_runtime =
+            config.models.onnx_runtime.or_else(|| environment("ORT_DYLIB_PATH").map(PathBuf::from));
+        config.models.hub_token = hub_token();
+        config.data_dir = std::path::absolute(&config.data_dir).context("the data directory has no absolute path")?;
+        Ok(config)
+    }
+
+    fn default_values() -> anyhow::Result<Self> {
+        Ok(Self {
+            data_dir: base_dir("XDG_DATA_HOME", ".local/share")?.join("twin"),
+            models: ModelSettings {
+                cache_dir: base_dir("XDG_CACHE_HOME", ".cache")?.join("twin/models"),
+                embedder: "all-minilm-l6-v2".to_owned(),
+                base: "smollm2-135m-instruct".to_owned(),
+                hub_endpoint: None,
+                offline: false,
+                onnx_runtime: None,
+                hub_token: None,
+            },
+            features: FeatureSettings { max_chunk_tokens: 220, allow_net: Vec::new() },
+            training: TrainingSettings {
+                rank: 16,
+                alpha: 32.0,
+                dropout: 0.05,
+                target_modules: Projection::ALL.to_vec(),
+                learning_rate: 1e-3,
+                epochs: 3.0,
+                max_steps: 400,
+                seed: 17,
+            },
+            server: ServerSettings { bind: "127.0.0.1:8080".to_owned(), hosts: Vec::new(), queue: 16, api_key: None },
+        })
+    }
+
+    pub fn warehouse(&self) -> PathBuf {
+        self.data_dir.join("warehouse.sqlite")
+    }
+
+    pub fn feature_store(&self) -> PathBuf {
+        self.data_dir.join("features")
+    }
+
+    pub fn registry(&self) -> PathBuf {
+        self.data_dir.join("registry")
+    }
+
+    pub fn runs(&self) -> PathBuf {
+        self.data_dir.join("runs")
+    }
+
+    pub fn conversations(&self) -> PathBuf {
+        self.data_dir.join("conversations")
+    }
+}
+
+/// The directory of the XDG Base Directory Specification, or its default below the home directory.
+fn base_dir(variable: &str, default: &str) -> anyhow::Result<PathBuf> {
+    let absolute = environment(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let below_home = || std::env::home_dir().filter(|home| home.is_absolute()).map(|home| home.join(default));
+    absolute.or_else(below_home).with_context(|| {
+        format!("there is no home directory: set `{variable}`, or give `--data-dir` and `TWIN__MODELS__CACHE_DIR`")
+    })
+}
+
+fn environment(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|value| !value.is_empty())
+}
+
+/// The hub's token, from the places where its own clients look.
+fn hub_token() -> Option<Secret> {
+    let file = environment("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| {
+        let home = environment("HF_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(std::env::home_dir()?.join(".cache/huggingface")))?;
+        Some(home.join("token"))
+    });
+    let read = |path: PathBuf| std::fs::read_to_string(Path::new(&path)).ok();
+    let token = environment("HF_TOKEN").or_else(|| file.and_then(read))?;
+    let token = token.trim();
+    (!token.is_empty()).then(|| Secret(token.to_owned()))
+}

@@ -1,0 +1,37 @@
+//! The `twin` command. It resolves the configuration, wires the pipelines to the stores and prints; it decides nothing else.
+//!
+//! Exit codes: 0 done, 1 ran but did not pass, 2 could not run, 130 stopped by Ctrl-C.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::Arguments;
+use crate::wiring::Wiring;
+
+mod args;
+mod commands;
+mod config;
+mod output;
+mod progress;
+mod wiring;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("TWIN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let outcome = Wiring::new(&arguments.global).and_then(|wiring| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        wiring.cancel_on_ctrl_c(&runtime);
+        runtime.block_on(commands::run(&wiring, arguments.command))
+    });
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            output::error(&error);
+            ExitCode::from(2)
+        }
+    }
+}

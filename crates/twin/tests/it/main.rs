@@ -1,0 +1,3 @@
+//! The `twin` command through its front door, and what must hold for the workspace as a whole.
+
+mod arrows;

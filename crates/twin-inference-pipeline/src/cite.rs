@@ -112,8 +112,12 @@ impl<'a> Evidence<'a> {
             }
         }
         let embeddings = embedder.embed(&texts.iter().map(|(_, _, text)| *text).collect::<Vec<_>>())?;
-        let sentence = |((passage, start, text), embedding): ((usize, usize, &'a str), Embedding)| {
-            EvidenceSentence { passage, start, text, words: content_words(text), embedding }
+        let sentence = |((passage, start, text), embedding): ((usize, usize, &'a str), Embedding)| EvidenceSentence {
+            passage,
+            start,
+            text,
+            words: content_words(text),
+            embedding,
         };
         Ok(Self {
             passages,

@@ -84,7 +84,12 @@ impl Generator {
     ///
     /// # Errors
     /// [`SubmitError::Stopped`] when the thread is gone.
-    pub fn submit(&self, _permit: &Permit, request: GenerateRequest, cancel: CancelFlag) -> Result<Running, SubmitError> {
+    pub fn submit(
+        &self,
+        _permit: &Permit,
+        request: GenerateRequest,
+        cancel: CancelFlag,
+    ) -> Result<Running, SubmitError> {
         let (text_sender, text) = mpsc::channel(TEXT_BUFFER);
         let (done_sender, done) = oneshot::channel();
         let job = Job { request, cancel, text: text_sender, done: done_sender };
@@ -182,10 +187,11 @@ mod tests {
         let permit = generator.admit().unwrap();
         let mut bad = request();
         bad.sampling.seed = 1;
-        assert!(generator.submit(&permit, bad, CancelFlag::new()).unwrap().done.await.is_err());
+        let running = generator.submit(&permit, bad, CancelFlag::new()).unwrap();
+        assert!(running.done.await.is_err());
         let mut good = request();
         good.sampling.seed = 2;
-        let done = generator.submit(&permit, good, CancelFlag::new()).unwrap().done;
-        assert_eq!(done.await.unwrap().unwrap().text, "Fine.");
+        let running = generator.submit(&permit, good, CancelFlag::new()).unwrap();
+        assert_eq!(running.done.await.unwrap().unwrap().text, "Fine.");
     }
 }

@@ -95,11 +95,10 @@ mod tests {
     #[test]
     fn abbreviations_and_numbers_do_not_end_sentences() {
         check("Dr. Pym paid £3.50 to J. Smith. He was late!", &["Dr. Pym paid £3.50 to J. Smith.", "He was late!"]);
-        check("It is no. 5 of them. She said no. Then he left.", &[
-            "It is no. 5 of them.",
-            "She said no.",
-            "Then he left.",
-        ]);
+        check(
+            "It is no. 5 of them. She said no. Then he left.",
+            &["It is no. 5 of them.", "She said no.", "Then he left."],
+        );
     }
 
     #[test]
@@ -116,13 +115,10 @@ mod tests {
 
     #[test]
     fn list_items_keep_their_markers() {
-        check("Take these:\n1. An iron\n2. A mallet. Heavy.\n- Cotton", &[
-            "Take these:",
-            "1. An iron",
-            "2. A mallet.",
-            "Heavy.",
-            "- Cotton",
-        ]);
+        check(
+            "Take these:\n1. An iron\n2. A mallet. Heavy.\n- Cotton",
+            &["Take these:", "1. An iron", "2. A mallet.", "Heavy.", "- Cotton"],
+        );
     }
 
     #[test]

@@ -104,7 +104,10 @@ mod tests {
 
     #[test]
     fn names_are_capitals_inside_a_sentence() {
-        assert_eq!(names("Dorcas told Old Stott that I've met Dr. Pym's cat in May."), set(["old", "stott", "dr", "may"]));
+        assert_eq!(
+            names("Dorcas told Old Stott that I've met Dr. Pym's cat in May."),
+            set(["old", "stott", "dr", "may"])
+        );
         assert_eq!(names("He said: “Never on a Sunday”, and left."), set(["sunday"]));
         assert!(all_words("Dr Pym’s cat").contains("pym"));
     }

@@ -340,7 +340,7 @@ impl ModelRegistry for LocalRegistry {
                 problem: format!("line {} of `{}` cannot be read: {error}", index + 1, path.display()),
             })
         };
-        lines.into_iter().enumerate().map(promotion).collect()
+        lines.into_iter().enumerate().filter(|(_, line)| !line.is_empty()).map(promotion).collect()
     }
 }
 

@@ -50,7 +50,7 @@ pub fn result<T: Serialize>(json: bool, value: &T, print: impl FnOnce(&T)) -> an
 /// A table with a header.
 pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header.iter().map(ToString::to_string).collect::<Vec<_>>());
     for row in rows {
         table.add_row(row);

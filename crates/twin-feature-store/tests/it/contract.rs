@@ -158,7 +158,7 @@ fn filters_admit_what_they_say(store: &dyn FeatureStore) {
 
 fn similarity_is_the_exact_cosine(store: &dyn FeatureStore) {
     let draft = Draft::new("ada", "a", &["a boat in the harbour", "numbers and engines", "zzz", "quiet poems"]);
-    let id = load(store, &[draft.clone()]);
+    let id = load(store, std::slice::from_ref(&draft));
     let asked = query("ada", "which boat");
     let found = store.query(&id, &asked).unwrap();
     assert_eq!(found.len(), 4);
@@ -217,7 +217,7 @@ fn the_newer_complete_version_of_a_document_counts(store: &dyn FeatureStore) {
     let text = |id| store.documents(&id, &author("ada")).unwrap()[0].document.text.clone();
     let chunks = |id: &FeatureViewId| store.chunks(id, old.info().id).unwrap().len();
 
-    let id = load(store, &[old.clone()]);
+    let id = load(store, std::slice::from_ref(&old));
     store.upsert(&id, &new.chunks()[..2]).unwrap();
     assert_eq!((text(id.clone()).as_str(), chunks(&id)), ("the old text", 2), "the new one is not complete");
     store.upsert(&id, &new.chunks()[2..]).unwrap();

@@ -1,101 +1,54 @@
-// The chat page. Everything that comes from authors, readers and models is put on the page as text, never as HTML.
+// The chat page: authors, conversations, turns, and what the reader can press.
 
-const $ = (id) => document.getElementById(id);
-const state = { authors: [], author: null, conversation: null, running: null, suggested: [] };
+import { answerFoot, renderAnswer } from "/answer.js";
+import { button, byId, element, icon, portrait } from "/element.js";
+import { api, events } from "/server.js";
+import { hideSources, showSources } from "/sources.js";
 
-function element(tag, className, text) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-// ---- Talking to the server ----
-
-async function api(path, options = {}) {
-  const key = sessionStorage.getItem("key");
-  const headers = { ...(options.body && { "content-type": "application/json" }), ...(key && { authorization: `Bearer ${key}` }) };
-  const response = await fetch(path, { ...options, headers });
-  if (response.status === 401 && (await askForKey())) return api(path, options);
-  if (!response.ok) {
-    const body = await response.json().catch(() => null);
-    throw new Error(body?.error?.message ?? `The server answered ${response.status}.`);
-  }
-  return response;
-}
-
-function askForKey() {
-  const dialog = $("key-dialog");
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => {
-      sessionStorage.setItem("key", $("key").value);
-      resolve($("key").value !== "");
-    }, { once: true });
-  });
-}
-
-// Server-sent events of a POST, which EventSource cannot make.
-async function* events(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let buffer = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    buffer += value;
-    let end;
-    while ((end = buffer.indexOf("\n\n")) >= 0) {
-      const lines = buffer.slice(0, end).split("\n");
-      buffer = buffer.slice(end + 2);
-      const name = lines.find((line) => line.startsWith("event:"))?.slice(6).trim();
-      const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart()).join("\n");
-      if (name && data) yield { name, data: JSON.parse(data) };
-    }
-  }
-}
+const state = { authors: [], author: null, conversation: null, running: null };
 
 // ---- Authors ----
 
 async function loadAuthors() {
   state.authors = await (await api("/api/authors")).json();
-  const picker = $("author");
-  picker.replaceChildren(...state.authors.map((author) => {
+  byId("author").replaceChildren(...state.authors.map((author) => {
     const option = element("option", "", author.name);
     option.value = author.id;
     return option;
   }));
   if (!state.authors.length) {
-    $("welcome-name").textContent = "Nobody is here yet";
-    $("welcome-text").textContent = "Bring an author's posts with `twin ingest`, then come back.";
-    $("send").disabled = true;
+    byId("welcome-name").textContent = "Nobody is here yet";
+    byId("welcome-text").textContent = "Bring an author's posts with “twin ingest”, then come back.";
+    byId("send").disabled = true;
     return;
   }
-  chooseAuthor(state.authors.some((a) => a.id === localStorage.getItem("author")) ? localStorage.getItem("author") : state.authors[0].id);
+  chooseAuthor(localStorage.getItem("author"));
 }
 
 function chooseAuthor(id) {
   state.author = state.authors.find((author) => author.id === id) ?? state.authors[0];
-  localStorage.setItem("author", state.author.id);
-  $("author").value = state.author.id;
-  const { release } = state.author;
-  $("release").textContent = release ? `release ${release.number} · ${release.model}` : "no voice trained yet";
-  $("welcome-name").textContent = state.author.name;
-  $("welcome-text").textContent = state.author.description;
+  const { id: chosen, name, description, release } = state.author;
+  localStorage.setItem("author", chosen);
+  byId("author").value = chosen;
+  byId("release").textContent = release ? `voice ${release.model.split("@")[1]} · release ${release.number}` : "no voice trained yet";
+  byId("welcome-name").textContent = name;
+  byId("welcome-text").textContent = description;
+  portrait(byId("portrait"), name);
+  document.title = `${name} · LLM Twin`;
   showSuggestions();
+  setMode(mode());
 }
 
 function showSuggestions() {
   const { suggested_questions: questions, suggested_topics: topics } = state.author;
-  const button = (kind, text, mode) => {
-    const node = element("button");
-    node.type = "button";
-    node.append(element("span", "kind", kind), text);
-    node.addEventListener("click", () => { setMode(mode); send(text); });
+  const suggestion = (kind, text, how) => {
+    const node = button("suggestion", text, () => { setMode(how); byId("kind").value = "write_post"; send(text); }, element("span", "kind", kind), element("span", "", text));
+    node.setAttribute("aria-label", `${kind}: ${text}`);
     return node;
   };
-  $("suggestions").replaceChildren(
-    ...questions.slice(0, 4).map((text) => button("Ask", text, "ask")),
-    ...topics.slice(0, 2).map((text) => button("Write", text, "write")),
+  byId("suggestions").replaceChildren(
+    ...questions.slice(0, 4).map((text) => suggestion("Ask", text, "ask")),
+    ...topics.slice(0, 2).map((text) => suggestion("Write", text, "write")),
   );
 }
 
@@ -103,45 +56,48 @@ function showSuggestions() {
 
 async function loadConversations() {
   const list = await (await api("/api/conversations")).json();
-  $("conversations").replaceChildren(...list.map((conversation) => {
-    const row = element("div", "conversation" + (conversation.id === state.conversation ? " current" : ""));
-    const open = element("button", "open", conversation.title);
-    open.type = "button";
-    open.title = conversation.title;
-    open.addEventListener("click", () => openConversation(conversation.id));
-    const remove = element("button", "remove", "✕");
-    remove.type = "button";
-    remove.setAttribute("aria-label", `Delete “${conversation.title}”`);
-    remove.addEventListener("click", async () => {
-      await api(`/api/conversations/${conversation.id}`, { method: "DELETE" });
-      if (conversation.id === state.conversation) newChat();
-      loadConversations();
-    });
-    row.append(open, remove);
-    return row;
-  }));
+  const today = new Date().toDateString();
+  const isToday = ({ updated_at: at }) => new Date(at).toDateString() === today;
+  const groups = [["Today", list.filter(isToday)], ["Earlier", list.filter((conversation) => !isToday(conversation))]];
+  byId("conversations").replaceChildren(...groups.filter(([, rows]) => rows.length).flatMap(([name, rows]) => [
+    element("h2", "group", name), ...rows.map(conversationRow),
+  ]));
+}
+
+function conversationRow(conversation) {
+  const author = state.authors.find(({ id }) => id === conversation.author)?.name ?? conversation.author;
+  const open = button("open", conversation.title, () => report(openConversation(conversation.id)), element("span", "title", conversation.title), element("span", "who", author));
+  const current = conversation.id === state.conversation;
+  if (current) open.setAttribute("aria-current", "true");
+  const remove = button("icon remove", `Delete “${conversation.title}”`, () => report(removeConversation(conversation.id)), icon("M6 6l12 12M18 6L6 18"));
+  return element("div", current ? "conversation current" : "conversation", open, remove);
+}
+
+async function removeConversation(id) {
+  await api(`/api/conversations/${encodeURIComponent(id)}`, { method: "DELETE" });
+  if (id === state.conversation) newChat();
+  await loadConversations();
 }
 
 async function openConversation(id) {
-  stop();
-  const conversation = await (await api(`/api/conversations/${id}`)).json();
+  const conversation = await (await api(`/api/conversations/${encodeURIComponent(id)}`)).json();
   newChat();
   state.conversation = id;
   chooseAuthor(conversation.author);
-  $("welcome").hidden = true;
-  for (const message of conversation.messages) {
-    if (message.role === "user") addMine(message.content);
-    else finish(addAnswer(), { text: message.content, trace: message.trace });
+  byId("welcome").hidden = true;
+  for (const { role, content, answer } of conversation.messages) {
+    if (role === "user") addMine(content);
+    else finish(addAnswer(), content, answer);
   }
-  closeMenu();
-  loadConversations();
+  toEnd();
+  await loadConversations();
 }
 
 function newChat() {
   stop();
   state.conversation = null;
-  $("turns").replaceChildren();
-  $("welcome").hidden = false;
+  byId("turns").replaceChildren();
+  byId("welcome").hidden = false;
   hideSources();
   closeMenu();
 }
@@ -149,192 +105,127 @@ function newChat() {
 // ---- Turns ----
 
 function addMine(text) {
-  $("turns").append(element("div", "turn mine", text));
+  byId("turns").append(element("div", "turn mine", text));
 }
 
 function addAnswer() {
-  const turn = element("article", "turn answer");
-  turn.append(element("div", "body"), element("div", "meta"));
-  $("turns").append(turn);
+  const { name } = state.author;
+  const head = element("header", "by", portrait(element("span"), name), element("span", "", "AI twin of ", element("strong", "", name), ", not the person"));
+  head.firstChild.setAttribute("aria-hidden", "true");
+  const turn = element("article", "turn answer", head, element("div", "body"));
+  byId("turns").append(turn);
   return turn;
 }
 
-function atEnd() {
-  const log = $("log");
-  return log.scrollHeight - log.scrollTop - log.clientHeight < 120;
-}
-
-function toEnd() {
-  $("log").scrollTop = $("log").scrollHeight;
+// The finished answer: sentences with their citations in place of the streamed text.
+function finish(turn, text, answer) {
+  const body = turn.querySelector(".body");
+  renderAnswer(body, text, answer?.sentences ?? [], (number, evidence) => {
+    const passage = answer.passages.find((candidate) => candidate.number === number);
+    const chip = button("cite", `Source ${number}: ${passage?.title ?? ""}`, () => showSources(answer.passages, number, evidence), String(number));
+    chip.title = passage?.title ?? "";
+    return chip;
+  });
+  if (answer) turn.append(answerFoot(state.author.name, text, answer, () => showSources(answer.passages)));
 }
 
 function request(text) {
   if (mode() === "ask") return { task: "ask", question: text };
-  return $("kind").value === "continue" ? { task: "continue", opening: text } : { task: "write_post", title: text };
+  const kind = byId("kind").value;
+  if (kind === "continue") return { task: kind, opening: text };
+  return kind === "write_section" ? { task: kind, title: byId("title").value.trim(), heading: text } : { task: kind, title: text };
 }
 
 async function send(text) {
   text = text.trim();
   if (!text || state.running || !state.author) return;
-  $("welcome").hidden = true;
-  $("text").value = "";
+  const asked = request(text);
+  byId("welcome").hidden = true;
+  byId("text").value = "";
   grow();
-  addMine(text);
+  addMine(asked.task === "write_section" ? `${asked.title}: ${text}` : text);
   const turn = addAnswer();
   const body = turn.querySelector(".body");
+  body.append(element("p", "thinking", "Reading the posts"));
   turn.classList.add("busy");
-  body.append(element("span", "thinking", mode() === "ask" ? "Reading the posts… " : "Looking for related posts… "));
+  turn.setAttribute("aria-busy", "true");
   toEnd();
   const abort = new AbortController();
   state.running = abort;
   busy(true);
-  let written = null;
   try {
-    const message = { author: state.author.id, request: request(text), conversation: state.conversation };
+    const message = { author: state.author.id, request: asked, conversation: state.conversation };
     const response = await api("/api/chat", { method: "POST", body: JSON.stringify(message), signal: abort.signal });
-    for await (const { name, data } of events(response)) {
-      const follow = atEnd();
-      if (name === "token") {
-        if (!written) {
-          written = document.createTextNode("");
-          body.replaceChildren(written);
-        }
-        written.data += data.text;
-      } else if (name === "done") {
-        state.conversation = data.conversation;
-        finish(turn, data);
-      } else if (name === "error") {
-        throw new Error(data.error.message);
-      }
-      if (follow) toEnd();
-    }
+    await follow(turn, body, response);
   } catch (error) {
-    if (error.name === "AbortError") turn.querySelector(".meta").append(element("span", "", "stopped"));
-    else body.append(element("p", "error", error.message));
     body.querySelector(".thinking")?.remove();
+    const stopped = error.name === "AbortError";
+    turn.append(stopped ? element("p", "note", "Stopped.") : element("p", "error", error.message));
   } finally {
     turn.classList.remove("busy");
+    turn.removeAttribute("aria-busy");
     if (state.running === abort) {
       state.running = null;
       busy(false);
     }
-    loadConversations();
+    loadConversations().catch(() => {}); // The list is a convenience; the answer has been shown.
   }
+}
+
+async function follow(turn, body, response) {
+  let written = "";
+  let drawn = false;
+  const draw = () => {
+    drawn = false;
+    if (turn.classList.contains("busy")) keepAtEnd(() => renderAnswer(body, written, []));
+  };
+  for await (const { name, data } of events(response)) {
+    if (name === "retrieval") {
+      state.conversation = data.conversation;
+      const count = data.passages.length;
+      if (count) body.querySelector(".thinking").textContent = `Found ${count} ${count === 1 ? "passage" : "passages"}, writing`;
+    } else if (name === "token") {
+      written += data.text;
+      if (!drawn) requestAnimationFrame(draw);
+      drawn = true;
+    } else if (name === "done") {
+      turn.classList.remove("busy");
+      keepAtEnd(() => finish(turn, data.text, data));
+      return;
+    } else if (name === "error") {
+      throw new Error(data.error?.message ?? "something failed inside the server");
+    }
+  }
+  throw new Error("The connection to the server was lost.");
+}
+
+// The page follows the text as it comes, unless the reader has scrolled away.
+function keepAtEnd(change) {
+  const log = byId("log");
+  const follows = log.scrollHeight - log.scrollTop - log.clientHeight < 120;
+  change();
+  if (follows) toEnd();
+}
+
+function toEnd() {
+  byId("log").scrollTop = byId("log").scrollHeight;
 }
 
 function stop() {
   state.running?.abort();
+  state.running = null;
+  busy(false);
 }
 
 function busy(on) {
-  $("send").hidden = on;
-  $("stop").hidden = !on;
+  const focused = [byId("send"), byId("stop")].includes(document.activeElement);
+  byId("send").hidden = on;
+  byId("stop").hidden = !on;
+  if (focused) byId(on ? "stop" : "text").focus();
 }
 
-// The finished answer: sentences with their citations in place of the streamed text.
-function finish(turn, { text, label, trace }) {
-  const body = turn.querySelector(".body");
-  body.replaceChildren();
-  for (const piece of trace?.pieces ?? [{ text, support: "no_claim", citations: [] }]) {
-    let place = body;
-    let words = piece.text;
-    if (piece.support === "quotation") {
-      place = element("blockquote");
-      words = words.trim().replace(/^> /, "");
-      body.append(place);
-    }
-    const bare = words.trimEnd();
-    const sentence = element("span", piece.support === "unsupported" ? "unsupported" : "", bare);
-    if (piece.support === "unsupported") sentence.title = "No passage of the author says this.";
-    place.append(sentence);
-    for (const number of piece.citations) place.append(citation(turn, trace, number, piece.evidence));
-    place.append(document.createTextNode(words.slice(bare.length)));
-  }
-  turn.querySelector(".meta").replaceChildren(...facts(turn, text, label, trace));
-}
-
-function citation(turn, trace, number, evidence) {
-  const button = element("button", "cite", String(number));
-  button.type = "button";
-  button.setAttribute("aria-label", `Source ${number}`);
-  button.addEventListener("click", () => showSources(trace, number, evidence));
-  return button;
-}
-
-function facts(turn, text, label, trace) {
-  const nodes = [element("span", "ai", "AI twin")];
-  nodes[0].title = label ?? "Written by an AI twin, not by the person.";
-  if (trace?.passages?.length) {
-    const sources = element("button", "quiet sources", `${trace.passages.length} sources`);
-    sources.type = "button";
-    sources.addEventListener("click", () => showSources(trace));
-    nodes.push(sources);
-  }
-  const copy = element("button", "quiet copy", "Copy");
-  copy.type = "button";
-  copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(`${text}\n\n(${label ?? "Written by an AI twin, not by the person."})`);
-    copy.textContent = "Copied";
-    setTimeout(() => { copy.textContent = "Copy"; }, 1500);
-  });
-  nodes.push(copy);
-  if (trace) nodes.push(details(trace));
-  return nodes;
-}
-
-function details(trace) {
-  const node = element("details", "trace");
-  node.append(element("summary", "", "How this was made"));
-  const list = element("dl");
-  const rows = [
-    ["model", trace.model ?? trace.base], ["release", trace.release ?? "none"], ["features", trace.feature_view],
-    ["prompt", trace.prompt], ["seed", trace.sampling.seed],
-    ["tokens", `${trace.prompt_tokens} read, ${trace.new_tokens} written, ${trace.tokens_per_second.toFixed(0)} a second`],
-    ["time", `${trace.retrieval_seconds.toFixed(2)} s to search, ${trace.first_token_seconds.toFixed(2)} s to the first word, ${trace.total_seconds.toFixed(2)} s in all`],
-  ];
-  for (const [name, value] of rows) list.append(element("dt", "", name), element("dd", "", String(value)));
-  node.append(list);
-  return node;
-}
-
-// ---- Sources ----
-
-function showSources(trace, number, evidence) {
-  $("source-list").replaceChildren(...trace.passages.map((passage) => {
-    const item = element("li", "source" + (passage.number === number ? " current" : ""));
-    item.append(element("h3", "", `${passage.number}. ${passage.document.title}`));
-    const where = element("p", "where", [passage.document.date, passage.heading_path.join(" › ")].filter(Boolean).join(" · ") + " ");
-    if (/^https?:\/\//.test(passage.document.url)) {
-      const link = element("a", "", "open the post");
-      link.href = passage.document.url;
-      link.rel = "noopener noreferrer nofollow";
-      link.target = "_blank";
-      where.append(link);
-    }
-    const text = element("p", "passage");
-    highlight(text, passage.text.trim(), passage.number === number ? evidence : null);
-    item.append(where, text);
-    return item;
-  }));
-  $("sources").hidden = false;
-  $("shell").classList.add("with-sources");
-  $("source-list").querySelector(".current")?.scrollIntoView({ block: "nearest" });
-  $("source-list").querySelector("mark")?.scrollIntoView({ block: "nearest" });
-}
-
-function highlight(node, text, part) {
-  const start = part ? text.indexOf(part.trim()) : -1;
-  if (start < 0) {
-    node.textContent = text;
-    return;
-  }
-  const end = start + part.trim().length;
-  node.append(text.slice(0, start), element("mark", "", text.slice(start, end)), text.slice(end));
-}
-
-function hideSources() {
-  $("sources").hidden = true;
-  $("shell").classList.remove("with-sources");
+function report(promise) {
+  promise.catch((error) => byId("turns").append(element("p", "error", error.message)));
 }
 
 // ---- Mode, theme, menu ----
@@ -346,72 +237,83 @@ function mode() {
 function setMode(value) {
   document.querySelector(`input[name=mode][value=${value}]`).checked = true;
   const write = value === "write";
-  $("kind").hidden = !write;
-  $("send").textContent = write ? "Write" : "Ask";
-  const placeholder = !write ? "Ask a question" : $("kind").value === "continue" ? "Your own beginning" : "The title of a post";
-  $("text").placeholder = placeholder;
-  $("text").setAttribute("aria-label", placeholder);
+  const kind = byId("kind").value;
+  byId("kind").hidden = !write;
+  byId("title").hidden = !write || kind !== "write_section";
+  byId("title").required = write && kind === "write_section";
+  const asks = { write_post: "The title of a post", write_section: "The heading of the section", continue: "The beginning of a text" };
+  const hint = write ? asks[kind] : `Ask ${state.author?.name ?? "the twin"}`;
+  byId("text").placeholder = hint;
+  byId("text").setAttribute("aria-label", write ? hint : "Your question");
 }
 
 function grow() {
-  $("text").style.height = "auto";
-  $("text").style.height = `${$("text").scrollHeight + 2}px`;
+  // The only style set by script; the policy on inline styles concerns markup.
+  byId("text").style.height = "auto";
+  byId("text").style.height = `${byId("text").scrollHeight + 2}px`;
 }
 
 const THEMES = ["system", "light", "dark"];
 
-function setTheme(theme) {
-  if (theme === "system") document.documentElement.removeAttribute("data-theme");
-  else document.documentElement.dataset.theme = theme;
-  localStorage.setItem("theme", theme);
-  $("theme").textContent = `Theme: ${theme}`;
+function theme() {
+  const stored = localStorage.getItem("theme");
+  return THEMES.includes(stored) ? stored : "system";
+}
+
+function setTheme(name) {
+  localStorage.setItem("theme", name);
+  if (name === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  byId("theme-name").textContent = `${name[0].toUpperCase()}${name.slice(1)} theme`;
 }
 
 function openMenu() {
-  $("sidebar").classList.add("open");
-  $("veil").hidden = false;
-  $("menu").setAttribute("aria-expanded", "true");
-  $("close-menu").focus();
+  byId("sidebar").classList.add("open");
+  byId("veil").hidden = false;
+  byId("menu").setAttribute("aria-expanded", "true");
+  byId("close-menu").focus();
 }
 
 function closeMenu() {
-  $("sidebar").classList.remove("open");
-  $("veil").hidden = true;
-  $("menu").setAttribute("aria-expanded", "false");
+  if (!byId("sidebar").classList.contains("open")) return;
+  byId("sidebar").classList.remove("open");
+  byId("veil").hidden = true;
+  byId("menu").setAttribute("aria-expanded", "false");
+  byId("menu").focus();
 }
 
 // ---- Begin ----
 
-$("composer").addEventListener("submit", (event) => { event.preventDefault(); send($("text").value); });
-$("text").addEventListener("input", grow);
-$("text").addEventListener("keydown", (event) => {
+byId("composer").addEventListener("submit", (event) => { event.preventDefault(); send(byId("text").value); });
+byId("text").addEventListener("input", grow);
+byId("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
-    send($("text").value);
+    byId("composer").requestSubmit();
   }
 });
-$("stop").addEventListener("click", stop);
-$("new-chat").addEventListener("click", () => { newChat(); loadConversations(); $("text").focus(); });
-$("author").addEventListener("change", (event) => { newChat(); chooseAuthor(event.target.value); });
-$("kind").addEventListener("change", () => setMode(mode()));
+byId("stop").addEventListener("click", stop);
+byId("new-chat").addEventListener("click", () => { newChat(); report(loadConversations()); byId("text").focus(); });
+byId("author").addEventListener("change", (event) => { newChat(); chooseAuthor(event.target.value); report(loadConversations()); });
+byId("kind").addEventListener("change", () => setMode(mode()));
 document.querySelectorAll("input[name=mode]").forEach((input) => input.addEventListener("change", () => setMode(input.value)));
-$("theme").addEventListener("click", () => setTheme(THEMES[(THEMES.indexOf(localStorage.getItem("theme") ?? "system") + 1) % 3]));
-$("menu").addEventListener("click", openMenu);
-$("close-menu").addEventListener("click", closeMenu);
-$("veil").addEventListener("click", closeMenu);
-$("close-sources").addEventListener("click", hideSources);
+byId("theme").addEventListener("click", () => setTheme(THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]));
+byId("menu").addEventListener("click", openMenu);
+byId("close-menu").addEventListener("click", closeMenu);
+byId("veil").addEventListener("click", closeMenu);
+byId("close-sources").addEventListener("click", hideSources);
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
   closeMenu();
   hideSources();
 });
 
-setTheme(THEMES.includes(localStorage.getItem("theme")) ? localStorage.getItem("theme") : "system");
+setTheme(theme());
 setMode("ask");
 try {
   await loadAuthors();
   await loadConversations();
 } catch (error) {
-  $("welcome-name").textContent = "The server cannot be reached";
-  $("welcome-text").textContent = error.message;
+  byId("welcome-name").textContent = "The server cannot be reached";
+  byId("welcome-text").textContent = error.message;
 }

@@ -1,0 +1,53 @@
+// The panel with the passages that an answer rests on.
+
+import { byId, element } from "/element.js";
+
+let opener = null;
+
+export function showSources(passages, number, evidence) {
+  opener = document.activeElement;
+  byId("source-list").replaceChildren(...passages.map((passage) => source(passage, passage.number === number, evidence)));
+  byId("sources").hidden = false;
+  byId("shell").classList.add("with-sources");
+  (byId("source-list").querySelector("mark") ?? byId("source-list").querySelector(".current"))?.scrollIntoView({ block: "center" });
+  byId("close-sources").focus({ preventScroll: true });
+}
+
+export function hideSources() {
+  if (byId("sources").hidden) return;
+  byId("sources").hidden = true;
+  byId("shell").classList.remove("with-sources");
+  opener?.focus({ preventScroll: true });
+}
+
+function source(passage, current, evidence) {
+  const text = element("p", "passage");
+  highlight(text, passage.text, current ? evidence : null);
+  const where = [passage.date && day(passage.date), ...passage.heading_path].filter(Boolean).join(" · ");
+  const heading = element("h3", "", element("span", "number", String(passage.number)), element("span", "", passage.title));
+  return element("li", current ? "source current" : "source", heading, element("p", "where", where), text, link(passage));
+}
+
+// Only what is surely a web page becomes a link.
+function link({ url }) {
+  if (!/^https?:\/\//.test(url)) return null;
+  const node = element("a", "", "Read the post");
+  node.href = url;
+  node.rel = "noopener noreferrer nofollow";
+  node.target = "_blank";
+  return node;
+}
+
+function day(date) {
+  return new Date(`${date}T12:00:00`).toLocaleDateString(undefined, { day: "numeric", month: "long", year: "numeric" });
+}
+
+function highlight(node, text, part) {
+  const start = part ? text.indexOf(part.trim()) : -1;
+  if (start < 0) {
+    node.textContent = text;
+    return;
+  }
+  const end = start + part.trim().length;
+  node.append(text.slice(0, start), element("mark", "", text.slice(start, end)), text.slice(end));
+}

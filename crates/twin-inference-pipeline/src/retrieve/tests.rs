@@ -76,9 +76,8 @@ fn the_budget_is_filled_and_numbers_have_no_gaps() {
 #[test]
 fn far_passages_are_relevant_only_by_their_words() {
     let config = RetrievalConfig::default();
-    let relevant = |found: &[ScoredChunk]| {
-        Evidence::of("How does Ada caulk the garboard seam?", "Ada", found).suffices(&config)
-    };
+    let relevant =
+        |found: &[ScoredChunk]| Evidence::of("How does Ada caulk the garboard seam?", "Ada", found).suffices(&config);
     assert!(relevant(&[scored(1, 0, "Anything", 0.6)]));
     assert!(relevant(&[scored(1, 0, "Caulking the garboard seam is slow.", 0.4)]));
     assert!(!relevant(&[scored(1, 0, "The cat was late, says Ada.", 0.4)]));
@@ -91,7 +90,11 @@ fn follow_ups_lean_on_what_was_said_before() {
     for leaning in ["And why?", "How long does it take?", "Why is that?", "What did they cost?"] {
         assert!(is_follow_up(leaning), "{leaning}");
     }
-    for alone in ["How long does cotton last?", "What is a garboard seam?", "Did the mast of Miss Adair come apart because it was glued?"] {
+    for alone in [
+        "How long does cotton last?",
+        "What is a garboard seam?",
+        "Did the mast of Miss Adair come apart because it was glued?",
+    ] {
         assert!(!is_follow_up(alone), "{alone}");
     }
 }

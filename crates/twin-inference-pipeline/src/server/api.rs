@@ -90,7 +90,10 @@ impl ChatRequest {
     }
 }
 
-pub(super) async fn chat(State(state): State<ServerState>, Body(body): Body<ChatRequest>) -> Result<Response, ApiError> {
+pub(super) async fn chat(
+    State(state): State<ServerState>,
+    Body(body): Body<ChatRequest>,
+) -> Result<Response, ApiError> {
     let sampling = body.sampling(state.twins.config())?;
     if spoken(&body.request).trim_matches([':', ' ', '\n']).is_empty() {
         return Err(ApiError::bad_request("the request has no words".to_owned()).param("request"));
@@ -143,11 +146,9 @@ fn events(
     });
     let last = futures::stream::once(async move {
         match answer.await {
-            Ok(Ok(answer)) => sse("done", &Done {
-                conversation,
-                text: &answer.text,
-                answer: AnswerView::new(&answer.trace),
-            }),
+            Ok(Ok(answer)) => {
+                sse("done", &Done { conversation, text: &answer.text, answer: AnswerView::new(&answer.trace) })
+            }
             Ok(Err(error)) => sse("error", &ApiError::from(error).body()),
             Err(error) => sse("error", &ApiError::internal(error).body()),
         }

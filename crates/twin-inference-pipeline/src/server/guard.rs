@@ -50,9 +50,8 @@ fn refusal(request: &Request, hosts: &[String]) -> Option<ApiError> {
     // Browsers send these with every request that changes something; other clients send neither.
     let foreign_origin = header(ORIGIN).is_some_and(|origin| origin.split("://").nth(1) != Some(host));
     let foreign_site = header(SEC_FETCH_SITE).is_some_and(|site| !matches!(site, "same-origin" | "none"));
-    (changes && (foreign_origin || foreign_site)).then(|| {
-        ApiError::new(StatusCode::FORBIDDEN, "invalid_request_error", "requests from other sites are refused")
-    })
+    (changes && (foreign_origin || foreign_site))
+        .then(|| ApiError::new(StatusCode::FORBIDDEN, "invalid_request_error", "requests from other sites are refused"))
 }
 
 /// Whether a `Host` header names this machine, or one of the names it was given.

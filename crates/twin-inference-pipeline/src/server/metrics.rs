@@ -63,7 +63,10 @@ impl Metrics {
 }
 
 pub(super) async fn metrics(State(state): State<ServerState>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], render(&state.metrics, state.twins.generator.admitted()))
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        render(&state.metrics, state.twins.generator.admitted()),
+    )
 }
 
 fn render(metrics: &Metrics, running: usize) -> String {

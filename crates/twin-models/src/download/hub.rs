@@ -197,12 +197,13 @@ impl From<ModelError> for Stopped {
 
 impl From<HFError> for Stopped {
     fn from(error: HFError) -> Self {
-        match &error {
+        match error {
+            // Without its address, which hf-hub's own message has twice.
             HFError::Request { source, .. } if source.is_connect() => {
-                Self::Unreachable(format!("the hub cannot be reached: {}", Incoming::source(error)))
+                Self::Unreachable(format!("the hub cannot be reached: {}", Incoming::source(source.without_url())))
             }
             HFError::Request { .. } | HFError::RateLimited { .. } => Self::Broken(Incoming::source(error)),
-            HFError::Http { context } if context.status.is_server_error() => Self::Broken(Incoming::source(error)),
+            HFError::Http { ref context } if context.status.is_server_error() => Self::Broken(Incoming::source(error)),
             _ => Self::Give(Incoming::source(error).into()),
         }
     }

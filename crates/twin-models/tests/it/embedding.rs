@@ -7,6 +7,7 @@ use twin_models::embedding::Embedder;
 use twin_models::{Models, ModelsConfig};
 
 /// The real model out of the shared cache. Nothing is downloaded for a test.
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn embedder() -> Option<&'static Arc<dyn Embedder>> {
     static EMBEDDER: OnceLock<Option<Arc<dyn Embedder>>> = OnceLock::new();
     let load = || {

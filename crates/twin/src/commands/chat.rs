@@ -1,12 +1,12 @@
 //! `twin chat`: a conversation in the terminal.
 
 use std::io::BufRead;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
 use twin_domain::{CancelFlag, ChatMessage};
 use twin_inference_pipeline::cite::{Piece, Support};
-use twin_inference_pipeline::twins::{Answer, AnswerRequest, Event, InferenceConfig, LABEL, Trace, Twins};
+use twin_inference_pipeline::twins::{Answer, AnswerRequest, Event, LABEL, Trace, Twins};
 use twin_models::prompt::Request;
 
 use crate::args::ChatArguments;
@@ -17,16 +17,10 @@ use super::serve;
 
 pub async fn run(wiring: &Wiring, arguments: ChatArguments) -> anyhow::Result<bool> {
     let twins = serve::twins(wiring).await?;
-    let author = arguments.author.to_string();
-    let mut sampling = InferenceConfig::default();
-    if let Some(seed) = arguments.seed {
-        sampling.ask.seed = seed;
-        sampling.write.seed = seed;
-    }
     let request = |request: Request, history: Vec<ChatMessage>| {
-        let sampling = if matches!(request, Request::Ask { .. }) { &sampling.ask } else { &sampling.write };
-        let (model, sampling) = (author.clone(), Some(sampling.clone()));
-        AnswerRequest { model, request, history, instructions: None, sampling, conversation: None }
+        let mut sampling = twins.config().sampling(&request);
+        sampling.seed = arguments.seed.unwrap_or(sampling.seed);
+        AnswerRequest { history, sampling: Some(sampling), ..AnswerRequest::new(arguments.author.as_str(), request) }
     };
     let once = match (arguments.message, arguments.write) {
         (Some(question), _) => Some(Request::Ask { question }),
@@ -61,15 +55,13 @@ async fn speak(
     cancel: &CancelFlag,
     silent: bool,
 ) -> anyhow::Result<Answer> {
-    let (sender, mut events) = mpsc::channel(16);
-    let (twins, own_cancel) = (Arc::clone(twins), cancel.clone());
-    let answer = tokio::spawn(async move { twins.answer(request, sender, own_cancel).await });
-    while let Some(event) = events.recv().await {
-        if let (Event::Token { text }, false) = (&event, silent) {
-            output::piece(text);
+    let print = |event: Event| {
+        if let (Event::Token { text }, false) = (event, silent) {
+            output::piece(&text);
         }
-    }
-    let answer = answer.await??;
+        ControlFlow::Continue(())
+    };
+    let answer = twins.answer_with(request, print, cancel.clone()).await?;
     if !silent {
         sources(&answer.trace);
     }

@@ -2,17 +2,17 @@
 //! seconds.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
 use include_dir::{Dir, include_dir};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
-use twin_domain::{Author, CancelFlag};
+use twin_domain::Author;
 use twin_feature_pipeline::{IngestReport, Source};
-use twin_inference_pipeline::twins::{Answer, AnswerRequest, InferenceConfig, LABEL};
+use twin_inference_pipeline::twins::{Answer, AnswerRequest, LABEL};
+use twin_models::language::Sampling;
 use twin_models::prompt::Request;
 use twin_training_pipeline::evaluate::EvaluationConfig;
 
@@ -119,20 +119,12 @@ async fn answers(wiring: &Wiring, author: &Author, made: &Made) -> anyhow::Resul
     let twins = serve::twins(wiring).await?;
     let mut answers = Vec::new();
     for question in author.suggested_questions.iter().take(QUESTIONS) {
-        let request = AnswerRequest {
-            model: made.version.id.to_string(),
-            request: Request::Ask { question: question.clone() },
-            history: Vec::new(),
-            instructions: None,
-            sampling: Some(InferenceConfig::default().ask),
-            conversation: None,
-        };
-        // Nobody reads along, but somebody must take the events or the model stops.
-        let (sender, mut events) = mpsc::channel(16);
-        let (twins, cancel) = (Arc::clone(&twins), CancelFlag::new());
-        let answer = tokio::spawn(async move { twins.answer(request, sender, cancel).await });
-        while events.recv().await.is_some() {}
-        answers.push(asked(question, answer.await??));
+        let ask = Request::Ask { question: question.clone() };
+        // The same seed each time: the summary of a release is the same on every machine.
+        let sampling = Sampling { seed: 1, ..twins.config().ask.clone() };
+        let request = AnswerRequest { sampling: Some(sampling), ..AnswerRequest::new(made.version.id.to_string(), ask) };
+        let answer = twins.answer_with(request, |_| ControlFlow::Continue(()), wiring.cancel.clone()).await?;
+        answers.push(asked(question, answer));
     }
     std::fs::write(&kept, serde_json::to_vec_pretty(&answers)?)
         .with_context(|| format!("could not write `{}`", kept.display()))?;

@@ -1,7 +1,7 @@
 //! `twin retrieve`: what the twin would read before it answers.
 
-use twin_domain::{Filter, FeatureStore};
-use twin_inference_pipeline::retrieve::{RetrievalConfig, Retrieval, retrieve};
+use twin_domain::{FeatureStore, Filter};
+use twin_inference_pipeline::retrieve::{Corpus, Retrieval, RetrievalConfig, retrieve};
 
 use crate::args::RetrieveArguments;
 use crate::output;
@@ -12,7 +12,7 @@ const SHOWN: usize = 160;
 
 pub async fn run(wiring: &Wiring, arguments: RetrieveArguments) -> anyhow::Result<bool> {
     let (store, embedder, view) = (wiring.store().await?, wiring.embedder().await?, wiring.view().await?);
-    store.author(&arguments.author)?;
+    let author = store.author(&arguments.author)?;
     let config = RetrievalConfig {
         max_passages: arguments.limit,
         limit: arguments.limit * 3,
@@ -20,10 +20,16 @@ pub async fn run(wiring: &Wiring, arguments: RetrieveArguments) -> anyhow::Resul
         ..RetrievalConfig::default()
     };
     let count = |text: &str| embedder.count_tokens(text);
-    let (filter, question) = (Filter::default(), &arguments.question);
-    let found = retrieve(&*store, &*embedder, &view, &arguments.author, question, &filter, &config, &count)?;
+    let corpus = Corpus {
+        store: &*store,
+        embedder: &*embedder,
+        view: &view,
+        author: &author.id,
+        author_name: &author.name,
+    };
+    let found = retrieve(&corpus, &arguments.question, &Filter::default(), &config, &count)?;
     output::result(wiring.json, &found, print)?;
-    Ok(found.relevant)
+    Ok(found.trace.relevant)
 }
 
 fn print(found: &Retrieval) {
@@ -35,6 +41,6 @@ fn print(found: &Retrieval) {
         output::line(format!("    {}", passage.document.url));
         output::line(format!("    {shown} …"));
     }
-    let verdict = if found.relevant { "near enough to answer from" } else { "nothing near enough: the twin would say so" };
-    output::line(format!("{verdict} ({:.0} ms)", found.seconds * 1e3));
+    let verdict = if found.trace.relevant { "near enough to answer from" } else { "nothing near enough: the twin would say so" };
+    output::line(format!("{verdict} ({:.0} ms)", (found.trace.embed_seconds + found.trace.query_seconds) * 1e3));
 }

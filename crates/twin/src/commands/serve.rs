@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use twin_domain::{FeatureStore, ModelRegistry};
 use twin_inference_pipeline::conversations::Conversations;
-use twin_inference_pipeline::server::{self, ServerConfig};
+use twin_inference_pipeline::server::{self, ServerConfig, ServerState};
 use twin_inference_pipeline::twins::{InferenceConfig, TwinParts, Twins};
 use twin_models::language::LanguageModel;
 use twin_models::prompt::PromptSet;
@@ -14,10 +14,7 @@ use crate::wiring::Wiring;
 
 pub async fn run(wiring: &Wiring, bind: Option<String>) -> anyhow::Result<bool> {
     let settings = &wiring.config.server;
-    let config = ServerConfig {
-        hosts: settings.hosts.clone(),
-        api_key: settings.api_key.as_ref().map(|key| key.expose().to_owned()),
-    };
+    let config = ServerConfig::new(settings.hosts.clone(), settings.api_key.as_ref().map(|key| key.expose()));
     // The socket first: a port that is taken is known at once, not after the models are loaded.
     let listener = server::listen(bind.as_deref().unwrap_or(&settings.bind), &config).await?;
     let address = listener.local_addr()?;
@@ -25,7 +22,7 @@ pub async fn run(wiring: &Wiring, bind: Option<String>) -> anyhow::Result<bool> 
     output::line(format!("\nopen http://{address} in a browser; OpenAI clients use http://{address}/v1. Ctrl-C ends it."));
     let cancel = wiring.cancel.clone();
     let stop = async move { stopped(&cancel).await };
-    server::serve(listener, twins, config, stop).await?;
+    server::serve(listener, ServerState::new(twins, config), stop).await;
     Ok(true)
 }
 

@@ -90,7 +90,9 @@ impl From<TwinError> for ApiError {
     fn from(error: TwinError) -> Self {
         match &error {
             TwinError::Unknown(name) => Self::unknown_model(name),
-            TwinError::NoFeatures | TwinError::View { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", error.to_string()),
+            TwinError::NoFeatures | TwinError::View { .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", error.to_string())
+            }
             TwinError::Store(_) | TwinError::Registry(_) | TwinError::Adapter { .. } => Self::internal(chain(&error)),
         }
     }

@@ -1,0 +1,14 @@
+//! The server through its router, with an in-memory store, a scripted embedder and a scripted language model.
+
+/// Questions and drafts on the API of the chat page: events, citations, abstaining, follow-ups.
+mod chat;
+/// What is kept of conversations, also of those that were broken off.
+mod conversations;
+/// The house that the tests are in.
+mod fixture;
+/// Host names, origins, keys, limits, headers, and text that attacks the page.
+mod guard;
+/// The sockets: stopping, slow and vanished clients.
+mod listen;
+/// The API that OpenAI clients speak.
+mod openai;

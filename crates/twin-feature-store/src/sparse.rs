@@ -4,8 +4,8 @@ use twin_domain::StoreError;
 
 use crate::failure::invalid;
 
-/// The mean number of tokens, without stop words, in a chunk's search text where a view does not state one. Measured on
-/// 3,000 blog posts and essays cut at 220 tokens of the embedder; see `mean_length` in this crate's tests.
+/// The mean number of terms, without stop words, in a chunk's search text where a view does not state one. 8,900 passages
+/// of real blog posts and essays of at most 220 embedder tokens have 83.9; `mean_length` in this crate's tests measures it.
 const AVERAGE_LENGTH: f64 = 80.0;
 
 /// BM25 (Robertson and Zaragoza, 2009) and its parameters.

@@ -65,7 +65,7 @@ fn load(store: &InMemoryFeatureStore, folder: &Path) -> Result<(), Failure> {
         let (front_matter, body) = text.trim_start_matches("---\n").split_once("\n---\n").unwrap_or(("", &text));
         let field =
             |name: &str| front_matter.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
-        let paragraphs: Vec<&str> = body.split_inclusive("\n\n").collect();
+        let paragraphs = paragraphs(body);
         fixture::load(
             store,
             author.id.as_str(),
@@ -77,16 +77,35 @@ fn load(store: &InMemoryFeatureStore, folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A text cut at blank lines, headings together with what follows them.
+fn paragraphs(text: &str) -> Vec<&str> {
+    let mut found: Vec<&str> = Vec::new();
+    let mut start = 0;
+    let mut end = 0;
+    for paragraph in text.split_inclusive("\n\n") {
+        end += paragraph.len();
+        if !paragraph.trim_start().starts_with('#') {
+            found.push(&text[start..end]);
+            start = end;
+        }
+    }
+    found
+}
+
 /// Sentences of the first passages, with one that stands nowhere.
 fn recite(request: &GenerateRequest) -> String {
     let Input::Messages(messages) = &request.input else { return String::new() };
     let prompt = messages.last().map(|message| message.content.as_str()).unwrap_or_default();
-    let passages = prompt.split("\n[").filter_map(|passage| passage.split_once("] ")?.1.split_once('\n'));
-    let first: Vec<&str> =
-        passages.map(|(_, text)| text.split_inclusive(". ").next().unwrap_or_default().trim()).collect();
+    let first: Vec<&str> = prompt.split("\n[").skip(1).filter_map(first_sentence).collect();
     let said = first.first().copied().unwrap_or("I would rather not say.");
     let listed: String = first.iter().skip(1).map(|sentence| format!("- {sentence}\n")).collect();
     format!(
         "{said} My uncle in Reykjavik always kept *seventeen* herons for it.\n\n{listed}\n<b>That</b> is all there is to it."
     )
+}
+
+/// Of the first line of a passage that is no heading.
+fn first_sentence(passage: &str) -> Option<&str> {
+    let line = passage.lines().skip(1).find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    line.split_inclusive(". ").next().map(str::trim)
 }

@@ -14,6 +14,8 @@ use crate::retrieve::FoundPassage;
 use crate::sentences::sentences;
 use crate::words::{all_words, content_words, names, numbers, share};
 
+mod anchor;
+
 /// The cosine similarity above which two sentences say nearly the same.
 const SAME_MEANING: f32 = 0.72;
 /// The similarity above which common words decide.
@@ -22,8 +24,6 @@ const NEAR_MEANING: f32 = 0.45;
 const COMMON_WORDS: f32 = 0.5;
 /// Sentences with fewer content words claim nothing.
 const CLAIM_WORDS: usize = 3;
-/// A quotation is at most so many bytes long.
-const MAX_QUOTE_BYTES: usize = 420;
 
 /// Whether a sentence rests on a passage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,51 +168,11 @@ impl<'a> Evidence<'a> {
         let evidence = supporting.first().map(|(_, candidate)| candidate.text.to_owned());
         Piece { text: text.to_owned(), support, citations, evidence }
     }
-
-    /// The author's own sentence that answers a question best, as a quotation with its citation. `None` when the passages
-    /// hold no sentence.
-    ///
-    /// # Errors
-    /// When the embedder fails.
-    pub fn quotation(&self, question: &str, embedder: &dyn Embedder) -> Result<Option<Piece>, EmbedError> {
-        let embedding = embedder.embed_one(question)?;
-        let asked = content_words(question);
-        let score = |sentence: &EvidenceSentence<'_>| {
-            // Earlier passages were found to be nearer as wholes; a question in the post is not its answer.
-            let rank = 0.05 * (sentence.passage - 1) as f32;
-            let asks = if sentence.text.ends_with('?') { 0.15 } else { 0.0 };
-            embedding.cosine(&sentence.embedding) + 0.5 * share(&asked, &sentence.words) - rank - asks
-        };
-        let best =
-            (0..self.sentences.len()).max_by(|a, b| score(&self.sentences[*a]).total_cmp(&score(&self.sentences[*b])));
-        let Some(best) = best else { return Ok(None) };
-        let sentence = &self.sentences[best];
-        let text = self.with_the_next(best);
-        Ok(Some(Piece {
-            text: one_line(text),
-            support: Support::Quotation,
-            citations: vec![sentence.passage],
-            evidence: Some(text.to_owned()),
-        }))
-    }
-
-    /// A sentence and the one after it in the same paragraph, which often holds the reason or the figure, if both are short.
-    fn with_the_next(&self, index: usize) -> &'a str {
-        let sentence = &self.sentences[index];
-        let passage = &self.passages[sentence.passage - 1].text;
-        let end = sentence.start + sentence.text.len();
-        let next = self.sentences.get(index + 1).filter(|next| {
-            let follows = next.passage == sentence.passage && !passage[end..next.start].contains("\n\n");
-            follows && passage[end..next.start].trim().is_empty()
-        });
-        let both = next.map(|next| &passage[sentence.start..next.start + next.text.len()]);
-        both.filter(|both| both.len() <= MAX_QUOTE_BYTES).unwrap_or(sentence.text)
-    }
 }
 
 /// The pieces of an answer to a question, with the anchor quote where it is needed.
 ///
-/// The rule: the sentence of all passages that is nearest to the question is the anchor. If a supported sentence of the
+/// The rule: those sentences of the passages that answer the question best are the anchor. If a supported sentence of the
 /// answer rests first on the anchor's passage, the answer stands as it is; otherwise, and so whenever nothing is supported,
 /// the anchor is quoted below it word for word, with its citation. Facts are then the author's even where the model fails.
 ///
@@ -253,18 +213,14 @@ fn is_prose(text: &str) -> bool {
     !text.starts_with('#') && !text.starts_with("```") && text.chars().filter(|c| c.is_alphabetic()).count() >= 12
 }
 
-fn one_line(text: &str) -> String {
-    text.trim_start_matches(['>', '-', '*', ' ']).split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use twin_domain::{AuthorId, Digest, DocumentId, DocumentInfo};
     use twin_models::embedding::ScriptedEmbedder;
 
     use super::*;
 
-    fn passage(number: usize, text: &str) -> FoundPassage {
+    pub(super) fn passage(number: usize, text: &str) -> FoundPassage {
         let author = AuthorId::parse("ada").unwrap();
         let url = format!("https://ada.example/{number}");
         let document = DocumentInfo {

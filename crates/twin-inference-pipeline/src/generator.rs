@@ -124,7 +124,8 @@ fn serve(model: &dyn LanguageModel, job: Job) {
     }
 }
 
-fn nothing() -> Generation {
+/// What a model wrote that was stopped before it began.
+pub(crate) fn nothing() -> Generation {
     Generation {
         text: String::new(),
         finish_reason: FinishReason::Cancelled,

@@ -1,5 +1,6 @@
 //! From a question to the passages that the model is given: one hybrid query, neighbours merged, the best within a token budget.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use twin_domain::{
 use twin_models::embedding::{EmbedError, Embedder};
 use twin_models::prompt::Passage;
 
-use crate::words::{all_words, content_words, share};
+use crate::words::{Weights, all_words, content_words};
 
 mod context;
 
@@ -32,7 +33,8 @@ pub struct RetrievalConfig {
     pub similar: f32,
     /// With a similarity from here up to `similar`, the question's words decide; below it, nothing is relevant.
     pub dissimilar: f32,
-    /// The share of the question's content words that one of the best chunks must have to make up for a low similarity.
+    /// The share of the question's content words, rare ones counting more, that one of the best chunks must have to make up
+    /// for a low similarity.
     pub word_share: f32,
 }
 
@@ -44,9 +46,10 @@ impl Default for RetrievalConfig {
             max_passages: 4,
             max_tokens: 700,
             max_per_document: 2,
-            similar: 0.45,
+            // Calibrated with `examples/retrieval_quality.rs` on the questions of `eval/questions` and all-MiniLM-L6-v2.
+            similar: 0.46,
             dissimilar: 0.20,
-            word_share: 0.5,
+            word_share: 0.35,
         }
     }
 }
@@ -122,7 +125,7 @@ pub struct RetrievalTrace {
     pub candidates: Vec<Candidate>,
     /// The best similarity of any candidate; 0 without candidates.
     pub similarity: f32,
-    /// The best share of the question's content words in one of the first candidates.
+    /// The best share of the question's content words in one of the first candidates, rare words counting more.
     pub word_share: f32,
     /// Whether anything found is near enough to answer from.
     pub relevant: bool,
@@ -203,15 +206,16 @@ const LOOKED_AT: usize = 3;
 impl Evidence {
     fn of(question: &str, author_name: &str, found: &[ScoredChunk]) -> Self {
         let name = content_words(author_name);
-        let asked = content_words(question).difference(&name).cloned().collect();
+        let asked: BTreeSet<String> = content_words(question).difference(&name).cloned().collect();
         let words = |scored: &ScoredChunk| {
             let headings = scored.chunk.heading_path.join(" ");
-            let given = content_words(&format!("{} {headings} {}", scored.document.title, scored.chunk.text));
-            share(&asked, &given)
+            content_words(&format!("{} {headings} {}", scored.document.title, scored.chunk.text))
         };
+        let given: Vec<BTreeSet<String>> = found.iter().map(words).collect();
+        let weights = Weights::new(asked, given.iter());
         Self {
             similarity: found.iter().map(|scored| scored.similarity).fold(0.0, f32::max),
-            word_share: found.iter().take(LOOKED_AT).map(words).fold(0.0, f32::max),
+            word_share: given.iter().take(LOOKED_AT).map(|words| weights.share(words)).fold(0.0, f32::max),
         }
     }
 

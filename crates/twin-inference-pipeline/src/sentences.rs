@@ -74,7 +74,8 @@ fn is_wrapped(text: &str, rest: &str) -> bool {
     !breaks_off && !begins_block(rest.lines().next().unwrap_or_default())
 }
 
-fn begins_block(line: &str) -> bool {
+/// Whether a line is the first of a heading, a list item, a quotation, a fence or a row of a table.
+pub(crate) fn begins_block(line: &str) -> bool {
     let line = line.trim_start();
     let numbered = line.split_once(['.', ')']).is_some_and(|(number, after)| {
         !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) && after.starts_with(' ')

@@ -1,6 +1,6 @@
 //! Content words: what a question or a sentence is about, for comparing texts by their words.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -85,6 +85,29 @@ pub fn share(asked: &BTreeSet<String>, given: &BTreeSet<String>) -> f32 {
     if asked.is_empty() { 0.0 } else { asked.intersection(given).count() as f32 / asked.len() as f32 }
 }
 
+/// How much each word of a question tells, by its rarity among the texts that were found for it (the weight of BM25): what a
+/// boat-builder is asked about boats all texts share, and whether one says `trailer` decides.
+pub struct Weights(BTreeMap<String, f32>);
+
+impl Weights {
+    /// Weighs the words of a question among the words of texts.
+    pub fn new<'a>(asked: BTreeSet<String>, texts: impl Iterator<Item = &'a BTreeSet<String>> + Clone) -> Self {
+        let count = texts.clone().count() as f32;
+        let weight = |word: &String| {
+            let with = texts.clone().filter(|words| words.contains(word)).count() as f32;
+            ((count - with + 0.5) / (with + 0.5)).ln_1p()
+        };
+        Self(asked.into_iter().map(|word| (weight(&word), word)).map(|(weight, word)| (word, weight)).collect())
+    }
+
+    /// The share of the question's weight that a text has, 0 when nothing is asked.
+    pub fn share(&self, given: &BTreeSet<String>) -> f32 {
+        let all: f32 = self.0.values().sum();
+        let common: f32 = self.0.iter().filter(|(word, _)| given.contains(*word)).map(|(_, weight)| weight).sum();
+        if all > 0.0 { common / all } else { 0.0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +133,15 @@ mod tests {
         );
         assert_eq!(names("He said: “Never on a Sunday”, and left."), set(["sunday"]));
         assert!(all_words("Dr Pym’s cat").contains("pym"));
+    }
+
+    #[test]
+    fn a_rare_word_counts_more_than_one_that_every_text_has() {
+        let texts = [["boat", "trailer"], ["boat", "oar"], ["boat", "mast"], ["boat", "sail"]].map(set);
+        let weights = Weights::new(set(["boat", "trailer"]), texts.iter());
+        assert!(weights.share(&texts[1]) < 0.2, "the trailer is what was asked about");
+        assert_eq!(weights.share(&texts[0]), 1.0);
+        assert_eq!(Weights::new(BTreeSet::new(), texts.iter()).share(&texts[0]), 0.0);
     }
 
     fn set<const N: usize>(words: [&str; N]) -> BTreeSet<String> {

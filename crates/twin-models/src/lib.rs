@@ -7,9 +7,9 @@ pub mod cache;
 pub mod catalogue;
 pub mod download;
 pub mod embedding;
+pub mod language;
 pub mod models;
 pub mod onnx;
-pub mod language;
 pub mod prompt;
 
 pub use cache::{ModelCache, ModelError};

@@ -221,7 +221,8 @@ mod tests {
     #[test]
     fn an_author_is_nearest_to_their_own_words() {
         let plain = vec!["cut it and do not wait", "do it and cut it", "wait and do not cut it"];
-        let winding = vec!["which had been the case of which we had heard", "we had of which the case", "the case which we had"];
+        let winding =
+            vec!["which had been the case of which we had heard", "we had of which the case", "the case which we had"];
         for features in [Features::MostFrequentWords(20), Features::FunctionWords] {
             let model = DeltaModel::fit(&[("plain", plain.clone()), ("winding", winding.clone())], features);
             for measure in [Measure::Burrows, Measure::Cosine, Measure::Eder, Measure::Quadratic] {

@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::stats::quantile;
 use crate::text::words;
 
 /// The share of different 4-grams below which a text repeats itself. Posts of real authors have .98 and more.
@@ -86,11 +85,12 @@ pub struct FluencyGate {
 }
 
 impl FluencyGate {
-    /// A gate that all but one in a hundred of the author's units of prose pass. The pool must not hold them.
+    /// A gate that the author's units of prose pass, but for the lowest one in each full hundred. The pool must not hold them.
     pub fn of<T: AsRef<str>>(pool: &TrigramPool, units: &[T]) -> Self {
-        let attested: Vec<f64> = units.iter().map(|unit| pool.attested(unit.as_ref())).collect();
-        let floor = quantile(&attested, 0.01);
-        Self { min_distinct_4: MIN_DISTINCT_4, min_attested_trigrams: if floor.is_nan() { 0.0 } else { floor } }
+        let mut attested: Vec<f64> = units.iter().map(|unit| pool.attested(unit.as_ref())).collect();
+        attested.sort_by(f64::total_cmp);
+        let floor = attested.get(attested.len() / 100).copied().unwrap_or(0.0);
+        Self { min_distinct_4: MIN_DISTINCT_4, min_attested_trigrams: floor }
     }
 
     /// Whether a text of about the length of those units is fluent.

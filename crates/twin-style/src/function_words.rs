@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn marks_are_told_apart() {
-        let counts: Vec<usize> = MARKS.iter().map(|mark| mark.count("Well-known - it's so... (\"yes\"). No; a: b, c!?")).collect();
+        let counts: Vec<usize> =
+            MARKS.iter().map(|mark| mark.count("Well-known - it's so... (\"yes\"). No; a: b, c!?")).collect();
         assert_eq!(counts, [1, 1, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]);
         assert!(contains("the") && contains("don't") && !contains("boat"));
     }

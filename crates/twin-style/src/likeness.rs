@@ -84,11 +84,15 @@ impl<'a> AuthorTexts<'a> {
 pub enum Refusal {
     #[error("`{author}` has {words} words of known text and {needed} are needed: ingest more posts")]
     TooLittleKnownText { author: String, words: usize, needed: usize },
-    #[error("`{author}` has {units} held-out units of about {unit_words} words and {needed} are needed: hold out more posts")]
+    #[error(
+        "`{author}` has {units} held-out units of about {unit_words} words and {needed} are needed: hold out more posts"
+    )]
     TooLittleHeldOutText { author: String, units: usize, needed: usize, unit_words: usize },
     #[error("there is no other author to compare `{author}` with: ingest another author of the same kind of posts")]
     NoImpostors { author: String },
-    #[error("`{author}` cannot be told apart from the other authors with this text: the AUC is {auc:.2} and {needed:.2} is needed")]
+    #[error(
+        "`{author}` cannot be told apart from the other authors with this text: the AUC is {auc:.2} and {needed:.2} is needed"
+    )]
     CannotTellApart { author: String, auc: f64, needed: f64, impostor_authors: usize },
     #[error("the text to measure has {words} words and {needed} are needed: write more of it, or join several texts")]
     TooLittleText { words: usize, needed: usize },
@@ -100,7 +104,8 @@ pub enum Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ComponentLikeness {
     pub component: Component,
-    pub value: f64,
+    /// `None` when this measure alone does not put the author above the impostors.
+    pub value: Option<f64>,
 }
 
 /// How much texts read like the author.
@@ -208,16 +213,17 @@ impl Ruler {
         (score - self.impostors.mean()) / (self.author.mean() - self.impostors.mean())
     }
 
-    fn on_component_scale(&self, index: usize, value: f64) -> f64 {
+    fn on_component_scale(&self, index: usize, value: f64) -> Option<f64> {
         let (author, impostors) = (self.author.component_mean(index), self.impostors.component_mean(index));
-        (value - impostors) / (author - impostors)
+        (author > impostors).then(|| (value - impostors) / (author - impostors))
     }
 
     fn interval(&self, scored: &[Scored]) -> (f64, f64) {
         let groups = [ruler::clusters(scored), self.author.clusters(), self.impostors.clusters()];
         let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
         bootstrap_groups(&sizes, self.config.seed, |drawn| {
-            let drawn_mean = |group: usize| mean(drawn[group].iter().flat_map(|cluster| groups[group][*cluster].iter().copied()));
+            let drawn_mean =
+                |group: usize| mean(drawn[group].iter().flat_map(|cluster| groups[group][*cluster].iter().copied()));
             let (author, impostors) = (drawn_mean(1), drawn_mean(2));
             // A sample in which the author is no further than others has no scale.
             if author > impostors { (drawn_mean(0) - impostors) / (author - impostors) } else { f64::NAN }

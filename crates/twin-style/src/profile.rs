@@ -8,15 +8,49 @@ use crate::text::{Markup, markup, paragraphs, prose, sentences, word_count, word
 
 /// Words that end in `'s` and are contractions; with other words it is mostly the genitive.
 const IS_CONTRACTED: &[&str] = &[
-    "it's", "that's", "there's", "here's", "what's", "where's", "who's", "how's", "when's", "he's", "she's", "let's",
-    "everything's", "something's", "nothing's", "everyone's", "somebody's", "nobody's", "one's",
+    "it's",
+    "that's",
+    "there's",
+    "here's",
+    "what's",
+    "where's",
+    "who's",
+    "how's",
+    "when's",
+    "he's",
+    "she's",
+    "let's",
+    "everything's",
+    "something's",
+    "nothing's",
+    "everyone's",
+    "somebody's",
+    "nobody's",
+    "one's",
 ];
 
 const FIRST_PERSON: &[&str] = &["i", "me", "my", "mine", "myself", "i'm", "i've", "i'd", "i'll"];
 
 const HEDGES: &[&str] = &[
-    "perhaps", "maybe", "might", "possibly", "probably", "presumably", "apparently", "arguably", "somewhat", "seems",
-    "seem", "suppose", "guess", "likely", "roughly", "usually", "generally", "often", "sometimes",
+    "perhaps",
+    "maybe",
+    "might",
+    "possibly",
+    "probably",
+    "presumably",
+    "apparently",
+    "arguably",
+    "somewhat",
+    "seems",
+    "seem",
+    "suppose",
+    "guess",
+    "likely",
+    "roughly",
+    "usually",
+    "generally",
+    "often",
+    "sometimes",
 ];
 
 /// How a text is built. Counts are per 1,000 words.
@@ -76,7 +110,8 @@ impl StyleProfile {
             paragraphs: paragraphs.len(),
             sentence_words: Quartiles::of(&sentences),
             paragraph_words: Quartiles::of(&paragraphs),
-            word_letters: words.iter().map(|word| word.chars().filter(|c| c.is_alphabetic()).count()).sum::<usize>() as f64
+            word_letters: words.iter().map(|word| word.chars().filter(|c| c.is_alphabetic()).count()).sum::<usize>()
+                as f64
                 / words.len() as f64,
             reading_ease: reading_ease(&words, sentences.len()),
             contractions: per_thousand(contractions(&words)),
@@ -200,7 +235,8 @@ pub fn texture_rates(markdown: &str) -> TextureRates {
 
 fn contractions(words: &[String]) -> usize {
     let is_contraction = |word: &&String| {
-        ["n't", "'re", "'ve", "'ll", "'d", "'m"].iter().any(|end| word.ends_with(end)) || IS_CONTRACTED.contains(&word.as_str())
+        ["n't", "'re", "'ve", "'ll", "'d", "'m"].iter().any(|end| word.ends_with(end))
+            || IS_CONTRACTED.contains(&word.as_str())
     };
     words.iter().filter(is_contraction).count()
 }
@@ -264,9 +300,11 @@ mod tests {
 
     #[test]
     fn what_differs_most_comes_first() {
-        let author: Vec<StyleProfile> = ["It's so. It's not.", "It isn't so. It's not.", "That's it. It isn't."].map(StyleProfile::of).to_vec();
+        let author: Vec<StyleProfile> =
+            ["It's so. It's not.", "It isn't so. It's not.", "That's it. It isn't."].map(StyleProfile::of).to_vec();
         assert_eq!(departures(&author, &author[1]).len(), 0);
-        let found = departures(&author, &StyleProfile::of("It is so, is it not! It is not so at all, and it never was so."));
+        let found =
+            departures(&author, &StyleProfile::of("It is so, is it not! It is not so at all, and it never was so."));
         // Two commas and one exclamation mark from an author who uses neither.
         assert_eq!((found[0].feature.as_str(), found[1].feature.as_str()), ("commas", "exclamations"));
         assert!(found.windows(2).all(|pair| pair[0].widths >= pair[1].widths));

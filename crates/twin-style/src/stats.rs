@@ -4,7 +4,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-pub use self::verification::{Verification, auc, brier_complement, c_at_1, cllr, f1, f_0_5_u, threshold_at_false_accept};
+pub use self::verification::{
+    Verification, auc, brier_complement, c_at_1, cllr, f_0_5_u, f1, threshold_at_false_accept,
+};
 
 mod verification;
 

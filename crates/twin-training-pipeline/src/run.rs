@@ -12,8 +12,8 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use twin_domain::{BaseModel, CancelFlag, Digest, Example, Progress, ProgressUpdate, Split, TrainingSet};
 use twin_models::language::{
-    AdamWConfig, AdapterError, CheckpointError, Llama, LoraConfig, Projection, StepLoss, TokenizerError, TrainError, Trainer,
-    TrainerConfig, TrainingExample,
+    AdamWConfig, AdapterError, CheckpointError, Llama, LoraConfig, Projection, StepLoss, TokenizerError, TrainError,
+    Trainer, TrainerConfig, TrainingExample,
 };
 
 use crate::curve::{Curve, DrawError, StepPoint, ValidationPoint};

@@ -19,7 +19,8 @@ mod wiring;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_env("TWIN_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    // The embedded engine warns of switches that only its server sets.
+    let filter = EnvFilter::try_from_env("TWIN_LOG").unwrap_or_else(|_| EnvFilter::new("warn,qdrant_edge=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let outcome = Wiring::new(&arguments.global).and_then(|wiring| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

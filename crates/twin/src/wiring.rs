@@ -114,7 +114,8 @@ impl Wiring {
             let load = move || -> anyhow::Result<Llama> {
                 let base = models.base_model(&name)?;
                 let file = models.language_model_file(&name, progress.as_ref(), &cancel)?;
-                let options = LoadOptions { name, digest: Some(base.digest), threads: None, decode: DecodePrecision::default() };
+                let options =
+                    LoadOptions { name, digest: Some(base.digest), threads: None, decode: DecodePrecision::default() };
                 Ok(Llama::load(&file, options)?)
             };
             Ok::<_, anyhow::Error>(Arc::new(blocking(load).await?))

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use qdrant_edge::bm25_embed::{EdgeBm25, EdgeBm25Config};
@@ -75,7 +75,7 @@ impl Collection {
         }
         let bytes: usize = chunks.iter().map(approximate_bytes).sum();
 
-        let mut tally = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tally = self.writer()?;
         guard::require_space(self.shard.path(), self.reserve_bytes, bytes as u64)?;
         let ids: Vec<PointId> = points.iter().map(|point| point.id).collect();
         let added = (ids.len() - self.present(&ids)?) as u64;
@@ -95,7 +95,7 @@ impl Collection {
 
     /// Removes what a filter selects; durable when it returns.
     pub fn remove(&self, selected: &EngineFilter) -> Result<(), StoreError> {
-        let mut tally = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tally = self.writer()?;
         let records = guard::reading(&self.name, || self.shard.scroll_ids(Some(selected.clone())))?;
         let ids: Vec<PointId> = records.into_iter().map(|record| record.id).collect();
         if ids.is_empty() {
@@ -158,13 +158,24 @@ impl Collection {
 
     /// Lets the engine merge, vacuum and index; true when it did something.
     pub fn optimize(&self) -> Result<bool, StoreError> {
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writer = self.writer()?;
         // A merge copies what it merges.
         let bytes = shard::directory_bytes(self.shard.path()).map_err(|error| engine("measure a collection", error))?;
         guard::require_space(self.shard.path(), self.reserve_bytes, bytes)?;
         let done = guard::writing(&self.name, || self.shard.optimize())?;
         self.flush()?;
         Ok(done)
+    }
+
+    /// Waits for its turn to write. After a change that failed, what is there now is made durable and counted.
+    fn writer(&self) -> Result<MutexGuard<'_, Tally>, StoreError> {
+        let mut tally = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if tally.is_unsettled() {
+            self.flush()?;
+            let points = guard::reading(&self.name, || self.shard.distinct_points(None))?;
+            tally.settle(points)?;
+        }
+        Ok(tally)
     }
 
     fn points(&self, chunks: &[EmbeddedChunk]) -> Result<Vec<PointStructPersisted>, StoreError> {

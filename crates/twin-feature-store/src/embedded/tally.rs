@@ -19,6 +19,8 @@ const FILE: &str = "points.json";
 pub(super) struct Tally {
     path: PathBuf,
     count: u64,
+    /// Whether a change was announced and did not come to its end.
+    unsettled: bool,
 }
 
 /// A change that a crash cut short leaves any number between the one before and the one after.
@@ -31,7 +33,7 @@ struct Bounds {
 impl Tally {
     /// Records that a new collection in `shard` is empty.
     pub fn create(shard: &Path) -> Result<(), StoreError> {
-        Self { path: shard.join(FILE), count: 0 }.settle(0)
+        Self { path: shard.join(FILE), count: 0, unsettled: false }.settle(0)
     }
 
     /// Compares what was recorded with the points that are there.
@@ -43,7 +45,7 @@ impl Tally {
         if !allowed.contains(&points) {
             return Err(problem(format!("it has {points} chunks where at least {} were stored", bounds.at_least)));
         }
-        let mut tally = Self { path, count: points };
+        let mut tally = Self { path, count: points, unsettled: false };
         if bounds.at_least != bounds.at_most {
             tally.settle(points)?;
         }
@@ -51,7 +53,8 @@ impl Tally {
     }
 
     /// Announces a change that adds so many points and removes so many.
-    pub fn announce(&self, added: u64, removed: u64) -> Result<(), StoreError> {
+    pub fn announce(&mut self, added: u64, removed: u64) -> Result<(), StoreError> {
+        self.unsettled = true;
         self.write(Bounds { at_least: self.count.saturating_sub(removed), at_most: self.count + added })
     }
 
@@ -59,7 +62,13 @@ impl Tally {
     pub fn settle(&mut self, count: u64) -> Result<(), StoreError> {
         self.write(Bounds { at_least: count, at_most: count })?;
         self.count = count;
+        self.unsettled = false;
         Ok(())
+    }
+
+    /// Whether the last change failed, so that the points have to be counted.
+    pub fn is_unsettled(&self) -> bool {
+        self.unsettled
     }
 
     /// The number after the last change.

@@ -8,7 +8,7 @@ use twin_domain::{
 };
 use twin_feature_store::{EmbeddedFeatureStore, InMemoryFeatureStore, StoreOptions};
 
-use crate::fixture::{Draft, Random, author, embed, query, view};
+use crate::fixture::{self, Draft, Random, author, embed, query, view};
 
 macro_rules! contract {
     ($($name:ident),* $(,)?) => {
@@ -42,7 +42,7 @@ contract![
 ];
 
 fn in_a_directory(test: impl Fn(&dyn FeatureStore)) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = fixture::directory();
     let options = StoreOptions { reserve_bytes: 0, ..StoreOptions::default() };
     test(&EmbeddedFeatureStore::open_with(directory.path(), options).unwrap());
 }
@@ -50,9 +50,8 @@ fn in_a_directory(test: impl Fn(&dyn FeatureStore)) {
 /// Loads drafts and gives the view that they are in.
 fn load(store: &dyn FeatureStore, drafts: &[Draft<'_>]) -> FeatureViewId {
     let id = store.create_view(&view()).unwrap();
-    for draft in drafts {
-        store.upsert(&id, &draft.chunks()).unwrap();
-    }
+    let chunks: Vec<_> = drafts.iter().flat_map(Draft::chunks).collect();
+    store.upsert(&id, &chunks).unwrap();
     id
 }
 
@@ -95,7 +94,8 @@ fn an_id_that_is_a_path_is_no_view(store: &dyn FeatureStore) {
 
 fn loading_twice_changes_nothing(store: &dyn FeatureStore) {
     let draft = Draft::new("ada", "a", &["one ", "two ", "three"]);
-    let id = load(store, &[draft.clone(), draft.clone(), Draft::new("bob", "b", &["four"])]);
+    let id = load(store, &[draft.clone(), Draft::new("bob", "b", &["four"])]);
+    store.upsert(&id, &draft.chunks()).unwrap();
     let twice = [draft.chunks(), draft.chunks()].concat();
     store.upsert(&id, &twice).unwrap();
     store.upsert(&id, &[]).unwrap();

@@ -4,13 +4,13 @@ use std::process::Command;
 use twin_domain::{Digest, FeatureStore, StoreError};
 use twin_feature_store::{EmbeddedFeatureStore, StoreOptions};
 
-use crate::fixture::{Draft, Random, author, query, view};
+use crate::fixture::{self, Draft, Random, author, query, view};
 
 const DIRECTORY: &str = "TWIN_TEST_DAMAGED_DIRECTORY";
 
 #[test]
 fn a_lost_segment_is_noticed_moved_aside_and_the_collection_can_be_made_again() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = fixture::directory();
     fill(directory.path());
     let segments = directory.path().join(view().id().as_str()).join("shard/segments");
     for segment in std::fs::read_dir(segments).unwrap() {
@@ -33,7 +33,7 @@ fn a_lost_segment_is_noticed_moved_aside_and_the_collection_can_be_made_again() 
 
 #[test]
 fn a_reset_collection_is_empty_and_the_old_one_is_kept() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = fixture::directory();
     fill(directory.path());
     let store = EmbeddedFeatureStore::open(directory.path()).unwrap();
     store.reset(&view().id()).unwrap();
@@ -44,13 +44,13 @@ fn a_reset_collection_is_empty_and_the_old_one_is_kept() {
 /// Bytes flipped, zeroed, cut off or deleted in any file of a collection: what comes back is what was stored, or an error.
 #[test]
 fn whatever_is_changed_on_the_disk_is_never_served_as_something_else() {
-    let cases = if std::env::var_os("TWIN_SLOW_TESTS").is_some() { 1000 } else { 40 };
-    let original = tempfile::tempdir().unwrap();
+    let cases = if std::env::var_os("TWIN_SLOW_TESTS").is_some() { 1000 } else { 30 };
+    let original = fixture::directory();
     fill(original.path());
     let expected = format!("whole {}", read_everything(original.path()).unwrap());
     let mut outcomes = [0, 0];
     for seed in 0..cases {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = fixture::directory();
         copy(original.path(), directory.path());
         let change = corrupt(directory.path(), &mut Random(seed));
         let output = Command::new(std::env::current_exe().unwrap())
@@ -105,8 +105,8 @@ fn fill(directory: &Path) {
     let store = EmbeddedFeatureStore::open_with(directory, options).unwrap();
     let id = store.create_view(&view()).unwrap();
     let drafts = drafts();
-    for draft in &drafts[..40] {
-        store.upsert(&id, &draft.chunks()).unwrap();
+    for drafts in drafts[..40].chunks(10) {
+        store.upsert(&id, &drafts.iter().flat_map(Draft::chunks).collect::<Vec<_>>()).unwrap();
     }
     store.optimize(&id).unwrap();
     let chunks: Vec<_> = drafts[40..].iter().flat_map(Draft::chunks).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use twin_domain::{FeatureStore, FeatureViewId};
 use twin_feature_store::{EmbeddedFeatureStore, StoreOptions};
 
-use crate::fixture::{Draft, Random, author, view};
+use crate::fixture::{self, Draft, Random, author, view};
 
 const DIRECTORY: &str = "TWIN_TEST_KILL_DIRECTORY";
 const FIRST_STEP: &str = "TWIN_TEST_KILL_FIRST_STEP";
@@ -17,7 +17,7 @@ const DOCUMENTS: u64 = 20;
 #[test]
 fn nothing_acknowledged_is_lost_to_kill_9() {
     let rounds = if std::env::var_os("TWIN_SLOW_TESTS").is_some() { 300 } else { 25 };
-    let directory = tempfile::tempdir().unwrap();
+    let directory = fixture::directory();
     let mut random = Random(11);
     let mut next = 0;
     for round in 0..rounds {

@@ -3,11 +3,11 @@ use std::time::{Duration, Instant};
 use twin_domain::{FeatureStore, StoreError};
 use twin_feature_store::{EmbeddedFeatureStore, StoreOptions};
 
-use crate::fixture::{Draft, view};
+use crate::fixture::{self, Draft, view};
 
 #[test]
 fn a_second_opener_is_refused_at_once_and_told_who_has_it() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = fixture::directory();
     let store = EmbeddedFeatureStore::open(directory.path()).unwrap();
     let id = store.create_view(&view()).unwrap();
     store.upsert(&id, &Draft::new("ada", "a", &["text"]).chunks()).unwrap();
@@ -28,7 +28,7 @@ fn a_second_opener_is_refused_at_once_and_told_who_has_it() {
 
 #[test]
 fn writing_stops_before_the_disk_is_full_and_reading_goes_on() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = fixture::directory();
     let id = {
         let store = EmbeddedFeatureStore::open(directory.path()).unwrap();
         let id = store.create_view(&view()).unwrap();
@@ -48,6 +48,31 @@ fn writing_stops_before_the_disk_is_full_and_reading_goes_on() {
     assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
     assert_eq!(store.count(&id, None).unwrap(), 1);
     assert_eq!(store.chunks(&id, Draft::new("ada", "a", &["text"]).info().id).unwrap().len(), 1);
+}
+
+/// On a disk of its own, such as a tmpfs of 64 MiB, named by `TWIN_TEST_SMALL_DISK`.
+#[test]
+fn a_small_disk_is_filled_without_harm() {
+    let Some(disk) = std::env::var_os("TWIN_TEST_SMALL_DISK") else { return };
+    let directory = tempfile::tempdir_in(disk).unwrap();
+    let options = StoreOptions { reserve_bytes: 12 << 20, ..StoreOptions::default() };
+    let store = EmbeddedFeatureStore::open_with(directory.path(), options.clone()).unwrap();
+    let id = store.create_view(&view()).unwrap();
+    let draft = |n: usize| Draft::new("ada", &n.to_string(), &["text of a boat ".repeat(2000).as_str(); 8]);
+    let mut stored = 0;
+    let refused = loop {
+        match store.upsert(&id, &draft(stored).chunks()) {
+            Ok(()) => stored += 1,
+            Err(refused) => break refused,
+        }
+    };
+    let StoreError::Engine { source, .. } = refused else { panic!("{refused:?}") };
+    assert_eq!(source.downcast_ref::<std::io::Error>().unwrap().kind(), std::io::ErrorKind::StorageFull);
+    assert!(stored > 3, "only {stored} fitted");
+    assert_eq!(store.documents(&id, &draft(0).info().author).unwrap().len(), stored);
+    drop(store);
+    let store = EmbeddedFeatureStore::open_with(directory.path(), options).unwrap();
+    assert_eq!(store.documents(&id, &draft(0).info().author).unwrap().len(), stored);
 }
 
 fn files(directory: &std::path::Path) -> Vec<(std::path::PathBuf, u64, std::time::SystemTime)> {

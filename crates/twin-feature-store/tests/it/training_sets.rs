@@ -8,7 +8,7 @@ use twin_domain::{
 };
 use twin_feature_store::{EmbeddedFeatureStore, InMemoryFeatureStore};
 
-use crate::fixture::{author, view};
+use crate::fixture::{self, author, view};
 
 #[test]
 fn examples_come_back_in_the_order_in_which_they_were_given() {
@@ -73,7 +73,7 @@ fn a_set_with_an_empty_split_is_a_set() {
 
 #[test]
 fn changed_files_are_seen_and_named() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = fixture::directory();
     let store = EmbeddedFeatureStore::open(directory.path()).unwrap();
     let examples = examples(30);
     let set = set(&author("ada"), &examples, 1);
@@ -98,7 +98,7 @@ fn changed_files_are_seen_and_named() {
 
 #[test]
 fn what_a_killed_process_left_half_written_is_removed() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = fixture::directory();
     let half = directory.path().join("training-sets/tmp-1234");
     std::fs::create_dir_all(&half).unwrap();
     std::fs::write(half.join("train.parquet"), b"PAR1").unwrap();
@@ -109,7 +109,7 @@ fn what_a_killed_process_left_half_written_is_removed() {
 
 fn each_store(test: impl Fn(&dyn TrainingSetStore)) {
     test(&InMemoryFeatureStore::new());
-    let directory = tempfile::tempdir().unwrap();
+    let directory = fixture::directory();
     test(&EmbeddedFeatureStore::open(directory.path()).unwrap());
 }
 

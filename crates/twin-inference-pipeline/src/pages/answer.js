@@ -55,8 +55,8 @@ function place(found, current, line, start, end) {
 
 const TAGS = { text: "p", quote: "blockquote", heading: "h3" };
 
-// Fills `body` with an answer. `sentences` are the pieces that the server made, none while it is still being written;
-// `cite` is called with a citation's number and evidence.
+// Fills `body` with an answer or a passage. `sentences` are its pieces in order, none while it is still being written; `cite`
+// makes the node for a citation's number and evidence.
 export function renderAnswer(body, text, sentences, cite) {
   const marks = ranges(sentences.length ? sentences : [{ text, support: "no_claim", citations: [] }]);
   body.replaceChildren(...blocks(text).map((block) => {
@@ -90,16 +90,26 @@ function fill(node, text, { start, end }, marks, cite) {
     const to = Math.min(end, mark.end);
     if (from >= to) continue;
     const unsupported = mark.support === "unsupported";
-    const sentence = element("span", unsupported ? "unsupported" : mark.citations.length ? "supported" : "");
+    const sentence = element(mark.support === "evidence" ? "mark" : "span", unsupported ? "unsupported" : "");
     inline(sentence, text.slice(from, Math.min(to, mark.last)));
     if (unsupported) {
       sentence.title = "No passage of the author says this.";
       if (mark.last <= to) sentence.append(element("span", "unseen", " (no source)"));
     }
     node.append(sentence);
-    if (mark.last > from && mark.last <= to) node.append(...mark.citations.map((number) => cite(number, mark.evidence)));
+    if (mark.last > from && mark.last <= to) attach(sentence, mark.citations.map((number) => cite(number, mark.evidence)));
     if (mark.last < to) node.append(text.slice(Math.max(from, mark.last), to));
   }
+}
+
+// Puts citations at the end of a sentence, on the line of its last word.
+function attach(sentence, chips) {
+  if (!chips.length) return;
+  const last = sentence.lastChild;
+  const space = last?.nodeType === Node.TEXT_NODE ? last.data.lastIndexOf(" ") : -1;
+  if (last.textContent.length - space > 30) return sentence.append(...chips); // No word of this length may overflow.
+  const tail = space >= 0 ? last.splitText(space + 1) : last;
+  sentence.append(element("span", "together", tail, ...chips));
 }
 
 // `code`, **strong** and *emphasis* within one sentence. What does not close stays as it is.
@@ -132,7 +142,7 @@ export function answerFoot(name, text, answer, showSources) {
   if (answer.finish_reason === "length") foot.append(element("span", "note", "cut off at its length"));
   const claims = answer.sentences.filter(({ support }) => support !== "no_claim").length;
   if (passages.length && claims) foot.append(element("span", "note", `${Math.round(answer.grounded_share * 100)}% grounded`));
-  if (usage.new_tokens) foot.append(element("span", "note", `${timings.tokens_per_second.toFixed(0)} tokens/s`));
+  if (timings.tokens_per_second >= 1) foot.append(element("span", "note", `${timings.tokens_per_second.toFixed(0)} tokens/s`));
   foot.append(details(answer));
   return foot;
 }

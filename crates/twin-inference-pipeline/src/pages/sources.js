@@ -1,5 +1,6 @@
 // The panel with the passages that an answer rests on.
 
+import { renderAnswer } from "/answer.js";
 import { byId, element } from "/element.js";
 
 let opener = null;
@@ -21,8 +22,8 @@ export function hideSources() {
 }
 
 function source(passage, current, evidence) {
-  const text = element("p", "passage");
-  highlight(text, passage.text, current ? evidence : null);
+  const text = element("div", "passage");
+  renderAnswer(text, passage.text, parts(passage.text, current ? evidence : null), () => []);
   const where = [passage.date && day(passage.date), ...passage.heading_path].filter(Boolean).join(" · ");
   const heading = element("h3", "", element("span", "number", String(passage.number)), element("span", "", passage.title));
   return element("li", current ? "source current" : "source", heading, element("p", "where", where), text, link(passage));
@@ -42,12 +43,10 @@ function day(date) {
   return new Date(`${date}T12:00:00`).toLocaleDateString(undefined, { day: "numeric", month: "long", year: "numeric" });
 }
 
-function highlight(node, text, part) {
-  const start = part ? text.indexOf(part.trim()) : -1;
-  if (start < 0) {
-    node.textContent = text;
-    return;
-  }
-  const end = start + part.trim().length;
-  node.append(text.slice(0, start), element("mark", "", text.slice(start, end)), text.slice(end));
+// The passage before, in and after the sentence that is pointed to.
+function parts(text, evidence) {
+  const start = evidence ? text.indexOf(evidence.trim()) : -1;
+  const end = start < 0 ? 0 : start + evidence.trim().length;
+  const part = (support, from, to) => ({ text: text.slice(from, to), support, citations: [] });
+  return [part("no_claim", 0, Math.max(start, 0)), part("evidence", Math.max(start, 0), end), part("no_claim", end)];
 }

@@ -8,16 +8,14 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use twin_domain::{CancelFlag, ChatMessage};
 use twin_models::embedding::EmbedError;
-use twin_models::language::{
-    FinishReason, GenerateError, GenerateRequest, Generation, Input, Sampling, Timings, Usage,
-};
+use twin_models::language::{FinishReason, GenerateError, GenerateRequest, Generation, Input, Sampling};
 use twin_models::prompt::{PromptError, Request};
 
 use super::prepare::{Prepared, spoken};
 use super::{Trace, TwinError, Twins};
 use crate::cite::{Evidence, Piece, cite};
 use crate::conversations::ConversationError;
-use crate::generator::{Permit, SubmitError};
+use crate::generator::{Permit, SubmitError, nothing};
 use crate::retrieve::{FoundPassage, RetrieveError};
 
 /// What is asked of a twin.
@@ -184,6 +182,10 @@ impl Twins {
         }
         if events.is_closed() {
             cancel.cancel();
+            if first_token_seconds.is_none() {
+                // It may still wait for its turn; its place is given back at once.
+                return Ok(Written { generation: nothing(), first_token_seconds: 0.0 });
+            }
             running.text.close(); // Wakes a model that waits for its reader.
         }
         let generation = running.done.await.map_err(|_| AnswerError::ModelFailed)??;
@@ -270,11 +272,6 @@ struct Written {
 /// Says that there is nothing, without asking the model.
 async fn abstention(text: &str, begun: Instant, events: &mpsc::Sender<Event>) -> Written {
     let _ = events.send(Event::Token { text: text.to_owned() }).await; // Recorded even if nobody reads it.
-    let generation = Generation {
-        text: text.to_owned(),
-        finish_reason: FinishReason::Stop,
-        usage: Usage::default(),
-        timings: Timings::default(),
-    };
+    let generation = Generation { text: text.to_owned(), finish_reason: FinishReason::Stop, ..nothing() };
     Written { generation, first_token_seconds: begun.elapsed().as_secs_f64() }
 }

@@ -3,13 +3,14 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 use twin_domain::CancelFlag;
 use twin_inference_pipeline::server::ServerConfig;
 use twin_inference_pipeline::twins::{AnswerRequest, Event, InferenceConfig};
 use twin_models::language::{Input, ScriptedModel};
 use twin_models::prompt::Request;
 
-use crate::fixture::{House, MALLET};
+use crate::fixture::{House, MALLET, post};
 
 const QUESTION: &str = "What is the mallet made of, live oak?";
 
@@ -148,6 +149,32 @@ async fn who_would_wait_too_long_is_told() {
 }
 
 #[tokio::test]
+async fn who_leaves_the_queue_gives_the_place_back_at_once() {
+    let model = ScriptedModel::new(vec!["word ".repeat(300)]).with_delay(Duration::from_millis(10));
+    let config = InferenceConfig { queue: 1, ..InferenceConfig::default() };
+    let house = House::configured(model, config, ServerConfig::default()).await;
+    let first = tokio::spawn(house.app.clone().oneshot(post("/v1/chat/completions", &completion())));
+    while house.model.requests().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let waiting = tokio::spawn(house.app.clone().oneshot(post("/v1/chat/completions", &completion())));
+    while house.twins.admit().is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    waiting.abort();
+    let begun = std::time::Instant::now();
+    while house.twins.admit().is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(1), "the first answer takes 3 s");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    first.abort();
+}
+
+fn completion() -> Value {
+    json!({ "model": "ada", "messages": [{ "role": "user", "content": QUESTION }], "max_tokens": 1000 })
+}
+
+#[tokio::test]
 async fn requests_that_make_no_sense_are_refused_before_anything_is_recorded() {
     let house = House::answering(&["Yes."]).await;
     let with = |key: &str, value: Value| {
@@ -175,8 +202,8 @@ async fn requests_that_make_no_sense_are_refused_before_anything_is_recorded() {
 
 #[tokio::test]
 async fn a_terminal_shares_the_way_to_an_answer() {
-    let model = ScriptedModel::new(vec!["The mallet is live oak, I think.".to_owned()]);
-    let house = House::with(model).await;
+    let model = ScriptedModel::new(vec!["The mallet is live oak, I think. ".repeat(20)]);
+    let house = House::with(model.with_delay(Duration::from_millis(2))).await;
     let request = || AnswerRequest::new("ada", Request::Ask { question: QUESTION.to_owned() });
     let mut seen = String::new();
     let collect = |event: Event| {

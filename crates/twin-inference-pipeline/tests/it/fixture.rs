@@ -15,9 +15,8 @@ use tower::ServiceExt as _;
 use twin_domain::model_registry::Candidate;
 use twin_domain::release::Promotion;
 use twin_domain::{
-    Author, AuthorId, Chunk, ChunkId, ChunkKind, Document, DocumentId, DocumentInfo, EmbeddedChunk,
-    FeatureStore, FeatureView, FeatureViewId, ModelRegistry, ModelVersion, ModelVersionId, PromptVersion,
-    RegistryError, Release,
+    Author, AuthorId, Chunk, ChunkId, ChunkKind, Document, DocumentId, DocumentInfo, EmbeddedChunk, FeatureStore,
+    FeatureView, FeatureViewId, ModelRegistry, ModelVersion, ModelVersionId, PromptVersion, RegistryError, Release,
 };
 use twin_feature_store::InMemoryFeatureStore;
 use twin_inference_pipeline::conversations::Conversations;

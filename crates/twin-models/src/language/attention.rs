@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::architecture::Architecture;
 use super::loss::largest;
 use super::matmul::{Into, Matrix, MatrixMut, matmul_serial};
-use super::simd::{LANES, dot, exp, kernel, sum_lanes};
+use super::simd::{LANES, dot, dot_with, exp, kernel, sum_lanes};
 
 /// Queries per block. Larger wastes more on masked scores, smaller makes products less efficient.
 const BLOCK: usize = 64;
@@ -303,7 +303,7 @@ kernel! {
     }
 
     /// One query head against all keys and values: `out = softmax(q·K / √d) · V`. `scores` is room for one row.
-    pub(crate) fn attend_one(
+    pub(crate) fn attend_one[simd](
         query: &'a [f32],
         source: KeysValues<'a>,
         scale: f32,
@@ -312,15 +312,32 @@ kernel! {
     ) {
         let width = query.len();
         for (score, key) in scores.iter_mut().zip(source.keys.chunks(source.stride)) {
-            *score = dot(query, &key[..width]) * scale;
+            *score = dot_with(simd, query, &key[..width]) * scale;
         }
         let largest = largest(scores);
         let sum = exp_and_sum(scores, largest);
         out.fill(0.0);
-        for (score, value) in scores.iter().zip(source.values.chunks(source.stride)) {
-            for (out, value) in out.iter_mut().zip(&value[..width]) {
-                *out += score * value;
+        let (vectors, rest) = S::as_mut_simd_f32s(out);
+        let (fours, singles) = vectors.as_chunks_mut::<4>();
+        let first_single = fours.len() * 4;
+        let values = || scores.iter().zip(source.values.chunks(source.stride));
+        for (index, sums) in fours.iter_mut().enumerate() {
+            for (score, value) in values() {
+                let value = &S::as_simd_f32s(&value[..width]).0[index * 4..][..4];
+                for i in 0..4 {
+                    sums[i] = simd.mul_add_e_f32s(simd.splat_f32s(*score), value[i], sums[i]);
+                }
             }
+        }
+        for (index, single) in singles.iter_mut().enumerate() {
+            for (score, value) in values() {
+                let value = S::as_simd_f32s(&value[..width]).0[first_single + index];
+                *single = simd.mul_add_e_f32s(simd.splat_f32s(*score), value, *single);
+            }
+        }
+        let first_rest = width - rest.len();
+        for (index, rest) in rest.iter_mut().enumerate() {
+            *rest = values().map(|(score, value)| score * value[first_rest + index]).sum();
         }
         scale_by(out, 1.0 / sum);
     }

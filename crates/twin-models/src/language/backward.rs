@@ -54,11 +54,8 @@ impl Decoder<'_> {
         rms_norm(fit(&mut scratch.normed, d_x.len()), &tape.middle, &weights.mlp_norm, epsilon);
         swiglu(fit(&mut scratch.activated, rows * width), &tape.gate_up, width);
 
-        let mut room = LowRankRoom {
-            d_hidden: &mut back.d_hidden,
-            d_dropped: &mut back.d_dropped,
-            dropped: &mut scratch.dropped,
-        };
+        let mut room =
+            LowRankRoom { d_hidden: &mut back.d_hidden, d_dropped: &mut back.d_dropped, dropped: &mut scratch.dropped };
         let d_activated = fit(&mut back.d_activated, rows * width);
         let linear =
             LinearGroup { layer, group: Group::MlpOutput, weight: &weights.down, input: &scratch.activated, rows };
@@ -87,11 +84,8 @@ impl Decoder<'_> {
         let (query, kv, qkv_width) = (sizes.query_width(), sizes.kv_width(), sizes.qkv_width());
         rms_norm(fit(&mut scratch.normed, d_x.len()), &tape.input, &weights.attention_norm, sizes.rms_epsilon);
 
-        let mut room = LowRankRoom {
-            d_hidden: &mut back.d_hidden,
-            d_dropped: &mut back.d_dropped,
-            dropped: &mut scratch.dropped,
-        };
+        let mut room =
+            LowRankRoom { d_hidden: &mut back.d_hidden, d_dropped: &mut back.d_dropped, dropped: &mut scratch.dropped };
         let d_attended = fit(&mut back.d_attended, count * query);
         let group = Group::AttentionOutput;
         let linear = LinearGroup { layer, group, weight: &weights.output, input: &tape.attended, rows: count };

@@ -62,8 +62,7 @@ impl ChatTemplate {
 
     /// The conversation with what the template wrote and what the messages say apart.
     pub(crate) fn pieces(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<Vec<Piece>, Error> {
-        let marked =
-            self.render_with(messages, add_generation_prompt, |index, _| format!("{OPEN}{index}{CLOSE}"))?;
+        let marked = self.render_with(messages, add_generation_prompt, |index, _| format!("{OPEN}{index}{CLOSE}"))?;
         let whole = self.render(messages, add_generation_prompt)?;
         // Many templates strip the contents, which they could not do to the marks.
         let contents: [fn(&str) -> &str; 2] = [|content| content, str::trim];
@@ -200,7 +199,10 @@ mod tests {
         let render = |source: &str| ChatTemplate::new(source, "", "").unwrap().render(&[], false);
         assert!(render("{{ raise_exception('roles must alternate') }}").unwrap_err().to_string().contains("alternate"));
         assert_eq!(render("{{ strftime_now('%Y') }}").unwrap().len(), 4);
-        assert_eq!(render("{{ 'a,b'.split(',')[1] }}{{ ' x '.lstrip() }}{{ 'ab'.startswith('a') }}").unwrap(), "bx True");
+        assert_eq!(
+            render("{{ 'a,b'.split(',')[1] }}{{ ' x '.lstrip() }}{{ 'ab'.startswith('a') }}").unwrap(),
+            "bx True"
+        );
         assert_eq!(render("{{ {'a': 1}.get('b', 2) }}").unwrap(), "2");
     }
 }

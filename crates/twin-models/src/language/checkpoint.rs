@@ -82,8 +82,7 @@ impl Trainer {
     /// # Errors
     /// When the file is damaged, or was made with another model or configuration.
     pub fn resume(model: Arc<Llama>, config: TrainerConfig, path: &Path) -> Result<Self, CheckpointError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| CheckpointError::Read { path: path.to_owned(), source })?;
         let damaged = |source| CheckpointError::Damaged { path: path.to_owned(), source };
         let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;

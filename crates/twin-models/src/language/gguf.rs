@@ -10,8 +10,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use candle_core::Device;
-use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::quantized::GgmlDType;
+use candle_core::quantized::gguf_file::{Content, Value};
 
 /// Why a GGUF file is refused.
 #[derive(Debug, thiserror::Error)]

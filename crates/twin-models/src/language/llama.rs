@@ -311,7 +311,8 @@ impl LanguageModel for Llama {
 }
 
 fn timings(start: Instant, read: Duration, answer: &Answer<'_>, usage: Usage) -> Timings {
-    let rate = |count: usize, time: Duration| if count == 0 { 0.0 } else { count as f64 / time.as_secs_f64().max(1e-9) };
+    let rate =
+        |count: usize, time: Duration| if count == 0 { 0.0 } else { count as f64 / time.as_secs_f64().max(1e-9) };
     let total = start.elapsed();
     Timings {
         time_to_first_token: answer.first_token.map_or(total, |at| at - start),

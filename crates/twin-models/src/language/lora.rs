@@ -33,8 +33,7 @@ pub enum Projection {
 
 impl Projection {
     /// All seven, in the order of the computation.
-    pub const ALL: [Self; 7] =
-        [Self::Query, Self::Key, Self::Value, Self::Output, Self::Gate, Self::Up, Self::Down];
+    pub const ALL: [Self; 7] = [Self::Query, Self::Key, Self::Value, Self::Output, Self::Gate, Self::Up, Self::Down];
 
     /// The name in Hugging Face's Llama and in PEFT's `target_modules`.
     pub fn name(self) -> &'static str {
@@ -81,8 +80,7 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::AttentionInput, Self::AttentionOutput, Self::MlpInput, Self::MlpOutput];
+    pub(crate) const ALL: [Self; 4] = [Self::AttentionInput, Self::AttentionOutput, Self::MlpInput, Self::MlpOutput];
 
     /// The modules of the group, in the order of their results.
     pub(crate) fn projections(self) -> &'static [Projection] {
@@ -140,7 +138,9 @@ pub enum LoraConfigError {
     Alpha { alpha: f32 },
     #[error("the LoRA dropout is {dropout}: choose a number from 0 to 0.9")]
     Dropout { dropout: f32 },
-    #[error("no module is a target: name at least one of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj")]
+    #[error(
+        "no module is a target: name at least one of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"
+    )]
     NoTargets,
 }
 
@@ -373,10 +373,7 @@ impl Adapter {
                         shape,
                         range: first..first + shape[0] * shape[1],
                     };
-                    [
-                        tensor(false, [rank, group.input_width], a),
-                        tensor(true, [target.columns.len(), rank], b),
-                    ]
+                    [tensor(false, [rank, group.input_width], a), tensor(true, [target.columns.len(), rank], b)]
                 })
             })
         })
@@ -453,9 +450,8 @@ mod tests {
         for (index, value) in adapter.values_mut().iter_mut().enumerate() {
             *value = index as f32;
         }
-        let up = adapter.tensors().find(|tensor| {
-            tensor.layer == 1 && tensor.projection == Projection::Up && tensor.is_b
-        });
+        let up =
+            adapter.tensors().find(|tensor| tensor.layer == 1 && tensor.projection == Projection::Up && tensor.is_b);
         let group = adapter.group(1, Group::MlpInput).unwrap();
         let (columns, b) = group.targets().nth(1).unwrap();
         assert_eq!(columns, 48..96);

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::simd::{LANES, dot, kernel, sum_lanes};
+use super::simd::{LANES, dot_with, kernel, sum_lanes};
 
 /// Weights that share a scale.
 const BLOCK: usize = 32;
@@ -102,8 +102,22 @@ fn quantize(numbers: &mut [i8], scales: &mut [f32], weights: &[f32]) {
     }
 }
 
+/// `y = W·x` for the rows of a rounded matrix, with the best instruction set.
+fn quantized_rows(y: &mut [f32], numbers: &[i8], scales: &[f32], x: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Some(simd) = pulp::x86::V4::try_new() {
+            return simd.vectorize(Rows { simd, y, numbers, scales, x });
+        }
+        if let Some(simd) = pulp::x86::V3::try_new() {
+            return simd.vectorize(Rows { simd, y, numbers, scales, x });
+        }
+    }
+    quantized_rows_portable(y, numbers, scales, x);
+}
+
 kernel! {
-    fn quantized_rows(y: &'a mut [f32], numbers: &'a [i8], scales: &'a [f32], x: &'a [f32]) {
+    fn quantized_rows_portable(y: &'a mut [f32], numbers: &'a [i8], scales: &'a [f32], x: &'a [f32]) {
         let (x, _) = x.as_chunks::<BLOCK>();
         let columns = x.len() * BLOCK;
         for (row, y) in y.iter_mut().enumerate() {
@@ -120,17 +134,105 @@ kernel! {
         }
     }
 
-    fn dense_rows(y: &'a mut [f32], weights: &'a [f32], x: &'a [f32]) {
+    fn dense_rows[simd](y: &'a mut [f32], weights: &'a [f32], x: &'a [f32]) {
         for (y, weights) in y.iter_mut().zip(weights.chunks_exact(x.len())) {
-            *y = dot(weights, x);
+            *y = dot_with(simd, weights, x);
         }
     }
 
-    fn low_rank_rows(y: &'a mut [f32], b: &'a [f32], hidden: &'a [f32]) {
+    fn low_rank_rows[simd](y: &'a mut [f32], b: &'a [f32], hidden: &'a [f32]) {
         for (y, b) in y.iter_mut().zip(b.chunks_exact(hidden.len())) {
-            *y += dot(b, hidden);
+            *y += dot_with(simd, b, hidden);
         }
     }
+}
+
+/// An instruction set that can make a vector of f32 from as many eight-bit integers: what the compiler does not find by
+/// itself, at a quarter of the speed.
+#[cfg(target_arch = "x86_64")]
+trait Widen: pulp::Simd {
+    /// The numbers of the `part`-th vector of a block.
+    fn widen(self, block: &[i8; BLOCK], part: usize) -> Self::f32s;
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Widen for pulp::x86::V4 {
+    #[inline(always)]
+    fn widen(self, block: &[i8; BLOCK], part: usize) -> Self::f32s {
+        let bytes = block.as_chunks::<16>().0[part];
+        let numbers = self.avx512f._mm512_cvtepi8_epi32(pulp::cast(bytes));
+        pulp::cast(self.avx512f._mm512_cvtepi32_ps(numbers))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Widen for pulp::x86::V3 {
+    #[inline(always)]
+    fn widen(self, block: &[i8; BLOCK], part: usize) -> Self::f32s {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&block.as_chunks::<8>().0[part]);
+        let numbers = self.avx2._mm256_cvtepi8_epi32(pulp::cast(bytes));
+        pulp::cast(self.avx._mm256_cvtepi32_ps(numbers))
+    }
+}
+
+/// The arguments of [`quantized_rows`] with an instruction set.
+#[cfg(target_arch = "x86_64")]
+struct Rows<'a, S> {
+    simd: S,
+    y: &'a mut [f32],
+    numbers: &'a [i8],
+    scales: &'a [f32],
+    x: &'a [f32],
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<S: Widen> pulp::NullaryFnOnce for Rows<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { simd, y, numbers, scales, x } = self;
+        let (x, _) = S::as_simd_f32s(x);
+        let (numbers, _) = numbers.as_chunks::<BLOCK>();
+        // Four rows at a time share the loads of x and hide the latency of each other's sums.
+        let (fours, rest) = y.as_chunks_mut::<4>();
+        let blocks = x.len() * S::F32_LANES / BLOCK;
+        let first_rest = fours.len() * 4;
+        for (index, y) in fours.iter_mut().enumerate() {
+            let at = index * 4 * blocks;
+            *y = some_rows(simd, &numbers[at..], &scales[at..], x, blocks);
+        }
+        for (index, y) in rest.iter_mut().enumerate() {
+            let at = (first_rest + index) * blocks;
+            [*y] = some_rows(simd, &numbers[at..], &scales[at..], x, blocks);
+        }
+    }
+}
+
+/// The products of the first `N` rows.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn some_rows<S: Widen, const N: usize>(
+    simd: S,
+    numbers: &[[i8; BLOCK]],
+    scales: &[f32],
+    x: &[S::f32s],
+    blocks: usize,
+) -> [f32; N] {
+    let rows: [_; N] =
+        std::array::from_fn(|row| (&numbers[row * blocks..][..blocks], &scales[row * blocks..][..blocks]));
+    let mut sums = [simd.splat_f32s(0.0); N];
+    for (block, x) in x.chunks_exact(BLOCK / S::F32_LANES).enumerate() {
+        for (sum, (numbers, scales)) in sums.iter_mut().zip(&rows) {
+            let mut product = simd.mul_f32s(simd.widen(&numbers[block], 0), x[0]);
+            for (part, x) in x.iter().enumerate().skip(1) {
+                product = simd.mul_add_e_f32s(simd.widen(&numbers[block], part), *x, product);
+            }
+            *sum = simd.mul_add_e_f32s(product, simd.splat_f32s(scales[block]), *sum);
+        }
+    }
+    sums.map(|sum| simd.reduce_sum_f32s(sum))
 }
 
 #[cfg(test)]
@@ -143,7 +245,7 @@ mod tests {
 
     #[test]
     fn rounded_products_are_close_to_exact_ones() {
-        let (rows, columns) = (700, 320);
+        let (rows, columns) = (703, 320);
         let (weights, x) = (numbers(rows * columns), numbers(columns));
         let (mut exact, mut rounded) = (vec![0.0; rows], vec![0.0; rows]);
         RowMatrix::Dense(&weights).product(&mut exact, &x, &[]);
@@ -154,6 +256,9 @@ mod tests {
             assert!((exact - definition).abs() < 1e-3);
             assert!((exact - rounded).abs() < 0.2, "{exact} became {rounded}");
         }
+        let mut portable = vec![0.0; rows];
+        quantized_rows_portable(&mut portable, &matrix.numbers, &matrix.scales, &x);
+        assert!(portable.iter().zip(&rounded).all(|(a, b)| (a - b).abs() < 1e-3), "the instruction sets disagree");
         assert!(Quantized::new(&weights, 20).is_none());
     }
 

@@ -40,9 +40,7 @@ struct Words {
 impl ScriptedModel {
     /// Gives these answers in turn, and the last one again and again.
     pub fn new(answers: Vec<String>) -> Self {
-        Self::with_script(Box::new(move |_, count| {
-            answers.get(count).or(answers.last()).cloned().unwrap_or_default()
-        }))
+        Self::with_script(Box::new(move |_, count| answers.get(count).or(answers.last()).cloned().unwrap_or_default()))
     }
 
     /// Answers each request as `answer` says.

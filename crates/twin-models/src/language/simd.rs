@@ -1,11 +1,28 @@
 //! Running plain loops with the widest vector instructions that the machine has, chosen at run time.
 //!
-//! A function written inside [`kernel!`] is compiled once per instruction set (AVX-512, AVX2, baseline) and the best one is
-//! called. The loops stay ordinary Rust: sums keep sixteen partial sums, so that the compiler may use vectors for them.
+//! A function written inside [`kernel!`] is compiled once per instruction set (AVX-512, AVX2, the target's baseline) and the
+//! best one is called. Most loops stay ordinary Rust, which the compiler vectorises; a kernel that names its instruction
+//! set, as in `fn name[simd](…)`, may also use `pulp`'s vectors.
+
+/// Runs an operation with the best instruction set.
+#[inline(always)]
+pub(crate) fn dispatch<Op: pulp::WithSimd>(operation: Op) -> Op::Output {
+    // pulp's own choice knows AVX2 only with a feature that would recompile candle, so the choice is made here.
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Some(simd) = pulp::x86::V4::try_new() {
+            return pulp::Simd::vectorize(simd, operation);
+        }
+        if let Some(simd) = pulp::x86::V3::try_new() {
+            return pulp::Simd::vectorize(simd, operation);
+        }
+    }
+    pulp::Arch::new().dispatch(operation)
+}
 
 /// Defines functions whose bodies are compiled for several instruction sets. All references share the lifetime `'a`.
 macro_rules! kernel {
-    ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)*) => {$(
+    ($($(#[$meta:meta])* $vis:vis fn $name:ident$([$simd:ident])?($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)*) => {$(
         $(#[$meta])*
         #[allow(unused_parens, clippy::too_many_arguments)]
         $vis fn $name<'a>($($arg: $ty),*) $(-> $ret)? {
@@ -13,12 +30,13 @@ macro_rules! kernel {
             impl<'a> pulp::WithSimd for Operation<'a> {
                 type Output = ($($ret)?);
                 #[inline(always)]
-                fn with_simd<S: pulp::Simd>(self, _: S) -> Self::Output {
+                fn with_simd<S: pulp::Simd>(self, _set: S) -> Self::Output {
+                    $(let $simd = _set;)?
                     let Self { $($arg,)* life: _ } = self;
                     $body
                 }
             }
-            pulp::Arch::new().dispatch(Operation { $($arg,)* life: std::marker::PhantomData })
+            crate::language::simd::dispatch(Operation { $($arg,)* life: std::marker::PhantomData })
         }
     )*};
 }
@@ -54,6 +72,28 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     }
     let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
     sum_lanes(lanes) + rest
+}
+
+/// `Σ a·b` with vectors of the instruction set at hand.
+#[inline(always)]
+pub(crate) fn dot_with<S: pulp::Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (S::as_simd_f32s(a), S::as_simd_f32s(b));
+    let ((a_fours, a), (b_fours, b)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    for (a, b) in a_fours.iter().zip(b_fours) {
+        for i in 0..4 {
+            sums[i] = simd.mul_add_e_f32s(a[i], b[i], sums[i]);
+        }
+    }
+    for (a, b) in a.iter().zip(b) {
+        sums[0] = simd.mul_add_e_f32s(*a, *b, sums[0]);
+    }
+    if !a_rest.is_empty() {
+        let (a, b) = (simd.partial_load_f32s(a_rest), simd.partial_load_f32s(b_rest));
+        sums[1] = simd.mul_add_e_f32s(a, b, sums[1]);
+    }
+    let pairs = [simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3])];
+    simd.reduce_sum_f32s(simd.add_f32s(pairs[0], pairs[1]))
 }
 
 /// `Σ a·b·c`.
@@ -112,6 +152,17 @@ mod tests {
     #[test]
     fn dot_takes_the_rest() {
         let a: Vec<f32> = (0..37).map(|i| i as f32).collect();
-        assert_eq!(dot(&a, &a), (0..37).map(|i| (i * i) as f32).sum::<f32>());
+        let exact = (0..37).map(|i| (i * i) as f32).sum::<f32>();
+        assert_eq!(dot(&a, &a), exact);
+        for length in 0..37 {
+            let exact = (0..length).map(|i| (i * i) as f32).sum::<f32>();
+            assert_eq!(dot_of(&a[..length], &a[..length]), exact);
+        }
+    }
+
+    kernel! {
+        fn dot_of[simd](a: &'a [f32], b: &'a [f32]) -> f32 {
+            dot_with(simd, a, b)
+        }
     }
 }

@@ -172,7 +172,8 @@ fn packing_and_computing_again_change_no_gradient() {
     };
     let usual = gradients(|_| ());
     let largest = usual.iter().fold(0.0f32, |largest, g| largest.max(g.abs()));
-    for changed in [gradients(|config| config.pack_tokens = 1), gradients(|config| config.activation_memory_bytes = 0)] {
+    for changed in [gradients(|config| config.pack_tokens = 1), gradients(|config| config.activation_memory_bytes = 0)]
+    {
         let difference = usual.iter().zip(&changed).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
         assert!(difference < 1e-4 * largest, "{difference} of {largest}");
     }

@@ -101,8 +101,7 @@ impl Tokenizer {
         let read = |file: &str| {
             std::fs::read(folder.join(file)).map_err(|source| TokenizerError::File { file: file.to_owned(), source })
         };
-        let inner =
-            tokenizers::Tokenizer::from_bytes(read("tokenizer.json")?).map_err(TokenizerError::Tokenizer)?;
+        let inner = tokenizers::Tokenizer::from_bytes(read("tokenizer.json")?).map_err(TokenizerError::Tokenizer)?;
         let config: TokenizerConfig = match read("tokenizer_config.json") {
             Ok(text) => serde_json::from_slice(&text).map_err(|source| {
                 let file = "tokenizer_config.json".to_owned();
@@ -177,11 +176,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// When there is no template or it fails.
-    pub fn render_chat(
-        &self,
-        messages: &[ChatMessage],
-        add_generation_prompt: bool,
-    ) -> Result<String, TokenizerError> {
+    pub fn render_chat(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<String, TokenizerError> {
         let template = self.template.as_ref().ok_or(TokenizerError::NoTemplate)?;
         template.render(messages, add_generation_prompt).map_err(TokenizerError::Template)
     }

@@ -96,8 +96,8 @@ impl Weights {
     /// # Errors
     /// When a tensor is missing, has another shape or cannot be read, or the model is no plain Llama.
     pub(crate) fn from_gguf(file: &mut GgufFile, path: &Path) -> Result<Self, LoadModelError> {
-        let architecture = gguf_architecture(file)
-            .map_err(|source| LoadModelError::Architecture { path: path.to_owned(), source })?;
+        let architecture =
+            gguf_architecture(file).map_err(|source| LoadModelError::Architecture { path: path.to_owned(), source })?;
         let head = file.has("output.weight").then_some("output.weight");
         if file.has("blk.0.attn_q.bias") || file.has("rope_freqs.weight") {
             let source = ArchitectureError::Feature { feature: "biases or scaled rotary positions".to_owned() };

@@ -40,6 +40,16 @@ fn new_text_is_new() {
 }
 
 #[test]
+fn a_standing_signature_is_no_source() {
+    let signature = "Thank you for reading, and do write to me if anything here is wrong.";
+    let posts: Vec<String> = ["One.", "Two.", "Three."].map(|post| format!("{post}\n\n{signature}")).to_vec();
+    let report =
+        |posts: &[String]| CopyIndex::new(&posts.iter().map(String::as_str).collect::<Vec<_>>()).report(signature);
+    assert_eq!(report(&posts).longest_run, 0);
+    assert_eq!(report(&posts[..2]).longest_run, 14);
+}
+
+#[test]
 fn nothing_runs_from_one_text_into_the_next() {
     let report = CopyIndex::new(&["one two three", "four five six"]).report("one two three four five six");
     assert_eq!((report.longest_run, report.source), (3, Some(0)));
@@ -69,7 +79,7 @@ fn naive(known: &[Vec<&str>], text: &[&str]) -> (f64, usize) {
 proptest! {
     #[test]
     fn agrees_with_comparing_everything(
-        known in prop::collection::vec("[ab]{1,2}( [abc]{1,2}){0,30}", 0..4),
+        known in prop::collection::vec("[ab]{1,2}( [abc]{1,2}){0,30}", 0..3),
         copied in 0_usize..20,
         text in "[ab]{1,2}( [abcd]{1,2}){0,30}",
     ) {

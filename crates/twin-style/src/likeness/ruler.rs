@@ -80,7 +80,8 @@ impl Ruler {
         let impostor_sample = Sample(impostors_raw.into_iter().map(|raw| raw.scored(&scale)).collect());
         let quality = quality(&author_sample, &impostor_sample, own.known_words, others.len(), &config);
         match quality {
-            Some(quality) if quality.auc >= config.min_auc => {
+            // Without a distance between the two there is no scale either.
+            Some(quality) if quality.auc >= config.min_auc && author_sample.mean() > impostor_sample.mean() => {
                 Ok(Self { config, quality, measures, scale, author: author_sample, impostors: impostor_sample })
             }
             found => Err(Refusal::CannotTellApart {
@@ -240,11 +241,14 @@ fn quality(
     };
     let (own_posts, other_posts) = (author.clusters(), impostors.clusters());
     let auc_interval = bootstrap_groups(&[own_posts.len(), other_posts.len()], config.seed, |drawn| {
-        let flat = |posts: &[Vec<f64>], drawn: &[usize]| drawn.iter().flat_map(|post| posts[*post].clone()).collect::<Vec<_>>();
+        let flat = |posts: &[Vec<f64>], drawn: &[usize]| {
+            drawn.iter().flat_map(|post| posts[*post].clone()).collect::<Vec<_>>()
+        };
         auc(&cases(&flat(&own_posts, &drawn[0]), &flat(&other_posts, &drawn[1]))).unwrap_or(f64::NAN)
     });
     let ratios = log_likelihood_ratios(&own, &others);
-    let probabilities: Vec<(f64, bool)> = ratios.iter().map(|(ratio, same)| (1.0 / (1.0 + (-ratio).exp()), *same)).collect();
+    let probabilities: Vec<(f64, bool)> =
+        ratios.iter().map(|(ratio, same)| (1.0 / (1.0 + (-ratio).exp()), *same)).collect();
     let threshold = threshold_at_false_accept(&others, config.false_accept);
     Some(RulerQuality {
         auc: auc(&cases(&own, &others))?,

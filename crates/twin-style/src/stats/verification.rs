@@ -141,8 +141,7 @@ fn ratio(part: f64, whole: f64) -> f64 {
 mod tests {
     use super::*;
 
-    const CASES: [(f64, bool); 6] =
-        [(0.9, true), (0.8, false), (0.6, true), (0.5, true), (0.4, true), (0.1, false)];
+    const CASES: [(f64, bool); 6] = [(0.9, true), (0.8, false), (0.6, true), (0.5, true), (0.4, true), (0.1, false)];
 
     #[test]
     fn known_figures() {

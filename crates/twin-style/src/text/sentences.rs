@@ -7,16 +7,18 @@ use crate::function_words;
 
 /// Abbreviations after which a sentence goes on, whatever follows.
 const NEVER_LAST: &[&str] = &[
-    "mr", "mrs", "ms", "mx", "dr", "prof", "rev", "hon", "st", "messrs", "gen", "col", "capt", "lt", "sgt", "gov", "sen",
-    "rep", "vs", "cf", "e.g", "i.e", "eg", "ie", "viz", "approx", "ca", "al", "ed", "eds", "trans", "vol", "pp", "fig",
-    "figs", "sec", "ch", "eq",
+    "mr", "mrs", "ms", "mx", "dr", "prof", "rev", "hon", "st", "messrs", "gen", "col", "capt", "lt", "sgt", "gov",
+    "sen", "rep", "vs", "cf", "e.g", "i.e", "eg", "ie", "viz", "approx", "ca", "al", "ed", "eds", "trans", "vol", "pp",
+    "fig", "figs", "sec", "ch", "eq",
 ];
 
 /// Abbreviations that go before a number: `No. 5`, but `No. That is all.`
-const BEFORE_NUMBER: &[&str] = &["no", "nos", "p", "art", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"];
+const BEFORE_NUMBER: &[&str] =
+    &["no", "nos", "p", "art", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"];
 
 /// Abbreviations that may also end a sentence, which then begins anew with a common word.
-const SOMETIMES_LAST: &[&str] = &["etc", "inc", "ltd", "co", "corp", "jr", "sr", "bros", "dept", "est", "ft", "oz", "lb", "lbs", "ave", "rd", "mt"];
+const SOMETIMES_LAST: &[&str] =
+    &["etc", "inc", "ltd", "co", "corp", "jr", "sr", "bros", "dept", "est", "ft", "oz", "lb", "lbs", "ave", "rd", "mt"];
 
 /// The byte ranges of the sentences of prose, in order, without the white space around them. An empty line always ends a
 /// sentence, a single line break never does by itself.
@@ -31,10 +33,11 @@ pub fn sentences(prose: &str) -> Vec<Range<usize>> {
             mark if is_terminator(mark) => (after_closing_marks(&characters, at), true),
             _ => (at + 1, false),
         };
-        let ended = may_end && match characters[at].1 {
-            '\n' => is_empty_line(&characters, at),
-            _ => ends_sentence(prose, &characters, start, at, end),
-        };
+        let ended = may_end
+            && match characters[at].1 {
+                '\n' => is_empty_line(&characters, at),
+                _ => ends_sentence(prose, &characters, start, at, end),
+            };
         if ended {
             ends.push(characters.get(end).map_or(prose.len(), |(byte, _)| *byte));
             start = end;
@@ -74,7 +77,9 @@ fn ends_sentence(prose: &str, characters: &[(usize, char)], start: usize, at: us
         return false; // `"Really?" she asked`, `etc. and so on`.
     }
     let first = characters[start..at].iter().find(|(_, c)| !c.is_whitespace()).map_or(0, |(byte, _)| *byte);
-    mark != '.' || characters.get(at + 1).is_some_and(|(_, c)| *c == '.') || full_stop_ends(prose, first, characters[at].0, next)
+    mark != '.'
+        || characters.get(at + 1).is_some_and(|(_, c)| *c == '.')
+        || full_stop_ends(prose, first, characters[at].0, next)
 }
 
 /// Whether a single full stop at byte `stop` ends the sentence that began at byte `first`, with `next` after it.
@@ -107,7 +112,10 @@ fn full_stop_ends(prose: &str, first: usize, stop: usize, next: &str) -> bool {
         return !next.starts_with(char::is_numeric);
     }
     // `U.S.`, `a.m.`, `Ph.D.`: parts of one or two letters with full stops in between.
-    let dotted = token.contains('.') && token.split('.').all(|part| (1..=2).contains(&part.chars().count()) && part.chars().all(char::is_alphabetic));
+    let dotted = token.contains('.')
+        && token
+            .split('.')
+            .all(|part| (1..=2).contains(&part.chars().count()) && part.chars().all(char::is_alphabetic));
     if dotted || listed(SOMETIMES_LAST) { begins_anew() } else { true }
 }
 

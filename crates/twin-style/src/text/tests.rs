@@ -47,18 +47,27 @@ fn check_sentences(text: &str, expected: &[&str]) {
 #[test]
 fn sentences_end_where_a_reader_would_end_them() {
     check_sentences("It is. It was! Was it? Yes.", &["It is.", "It was!", "Was it?", "Yes."]);
-    check_sentences("Dr. Pym paid Mr. J. R. Holt £3.50 at 5 p.m. on Jan. 3. He left.", &[
-        "Dr. Pym paid Mr. J. R. Holt £3.50 at 5 p.m. on Jan. 3.",
-        "He left.",
-    ]);
+    check_sentences(
+        "Dr. Pym paid Mr. J. R. Holt £3.50 at 5 p.m. on Jan. 3. He left.",
+        &["Dr. Pym paid Mr. J. R. Holt £3.50 at 5 p.m. on Jan. 3.", "He left."],
+    );
     check_sentences("He lives in the U.S. The U.S. Navy knows.", &["He lives in the U.S.", "The U.S. Navy knows."]);
     check_sentences("No. 5 is No. That is all.", &["No. 5 is No.", "That is all."]);
     check_sentences("\"Really?\" she asked. \"Yes.\" He went.", &["\"Really?\" she asked.", "\"Yes.\"", "He went."]);
-    check_sentences("Well... maybe. Well... Maybe so (it is.) Good.", &["Well... maybe.", "Well...", "Maybe so (it is.)", "Good."]);
+    check_sentences(
+        "Well... maybe. Well... Maybe so (it is.) Good.",
+        &["Well... maybe.", "Well...", "Maybe so (it is.)", "Good."],
+    );
     check_sentences("1. Cut it, e.g. Here. 2. Glue", &["1. Cut it, e.g. Here.", "2. Glue"]);
-    check_sentences("So did I. Use rustc 1.95.0 or example.com now", &["So did I.", "Use rustc 1.95.0 or example.com now"]);
+    check_sentences(
+        "So did I. Use rustc 1.95.0 or example.com now",
+        &["So did I.", "Use rustc 1.95.0 or example.com now"],
+    );
     check_sentences("a line\nthat wraps\n\nand a new one", &["a line\nthat wraps", "and a new one"]);
-    check_sentences("Tar, rope, etc. We left. Tar etc. and rope.", &["Tar, rope, etc.", "We left.", "Tar etc. and rope."]);
+    check_sentences(
+        "Tar, rope, etc. We left. Tar etc. and rope.",
+        &["Tar, rope, etc.", "We left.", "Tar etc. and rope."],
+    );
     check_sentences("これは文。次の文。", &["これは文。", "次の文。"]);
     check_sentences(" . ", &["."]);
     check_sentences("", &[]);

@@ -9,7 +9,9 @@ struct Papers {
 
 fn papers(features: Features) -> Option<Papers> {
     let rows = crate::rows("federalist/federalist.jsonl")?;
-    let text = |row: &Value| normalise(row["text"].as_str().unwrap());
+    // The reference takes for a word what ASCII letters there are: `abb` of `abbé`, `st` of `1st`.
+    let ascii = |c: char| if c.is_ascii_alphabetic() || c == '\'' { c } else { ' ' };
+    let text = |row: &Value| normalise(row["text"].as_str().unwrap()).chars().map(ascii).collect::<String>();
     let of = |author: &str| rows.iter().filter(|row| row["author"] == author).collect::<Vec<_>>();
     let known: Vec<(&str, Vec<String>)> =
         ["hamilton", "madison", "jay"].map(|author| (author, of(author).into_iter().map(text).collect())).to_vec();
@@ -23,7 +25,8 @@ fn delta_agrees_with_the_reference() {
     let Some(papers) = papers(Features::MostFrequentWords(150)) else { return };
     let Some(reference) = crate::real_data("golden-delta-federalist/delta_reference.json") else { return };
     let reference: Value = serde_json::from_str(&reference).unwrap();
-    let vocabulary: Vec<&str> = reference["vocabulary"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+    let vocabulary: Vec<&str> =
+        reference["vocabulary"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
     assert_eq!(papers.model.vocabulary(), vocabulary);
     assert_eq!(papers.disputed.len(), 12);
     let mut largest: f64 = 0.0;

@@ -24,3 +24,15 @@ fn real_data(path: &str) -> Option<String> {
 fn rows(path: &str) -> Option<Vec<serde_json::Value>> {
     Some(real_data(path)?.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
+
+/// Markdown that says exactly this plain text.
+fn as_markdown(plain: &str) -> String {
+    let mut markdown = String::with_capacity(plain.len());
+    for character in plain.chars() {
+        if character.is_ascii_punctuation() {
+            markdown.push('\\');
+        }
+        markdown.push(character);
+    }
+    markdown
+}

@@ -13,13 +13,14 @@ struct Authors(BTreeMap<String, (String, Vec<String>)>);
 
 impl Authors {
     fn read() -> Option<Self> {
-        let text = |row: &Value, key: &str| row[key].as_str().unwrap().to_owned();
+        let author = |row: &Value| row["author"].as_str().unwrap().to_owned();
+        let text = |row: &Value| crate::as_markdown(row["text"].as_str().unwrap());
         let mut authors = BTreeMap::new();
         for row in crate::rows("style-verification-tech/known.jsonl")? {
-            authors.insert(text(&row, "author"), (text(&row, "text"), Vec::new()));
+            authors.insert(author(&row), (text(&row), Vec::new()));
         }
         for row in crate::rows("style-verification-tech/questioned.jsonl")? {
-            authors.get_mut(&text(&row, "author")).unwrap().1.push(text(&row, "text"));
+            authors.get_mut(&author(&row)).unwrap().1.push(text(&row));
         }
         Some(Self(authors))
     }
@@ -47,16 +48,25 @@ fn technical_authors_are_told_apart() {
     let Some(authors) = Authors::read() else { return };
     let start = Instant::now();
     let mut cases = Vec::new();
-    for name in authors.0.keys() {
+    for name in ["matklad", "burntsushi", "Russ Cox", "Niko Matsakis"] {
         let ruler = authors.ruler(name, &[]);
         let quality = ruler.quality();
-        eprintln!("{name}: AUC {:.3}, alone {:?}", quality.auc, quality.component_auc.map(|(_, auc)| (auc * 1e3).round() / 1e3));
+        assert!(quality.auc > 0.9, "{quality:?}");
+        eprintln!(
+            "{name}: AUC {:.3}, alone {:?}",
+            quality.auc,
+            quality.component_auc.map(|(_, auc)| (auc * 1e3).round() / 1e3)
+        );
         for (other, (_, pieces)) in &authors.0 {
-            cases.extend(pieces.iter().map(|piece| (ruler.score(piece), other == name)));
+            cases.extend(pieces.iter().map(|piece| (ruler.score(&prose(piece)), other == name)));
         }
     }
     let pooled = auc(&cases).unwrap();
-    eprintln!("{} cases of nine authors: pooled AUC {pooled:.3}, {:.1} s", cases.len(), start.elapsed().as_secs_f64());
+    eprintln!(
+        "{} cases of four authors against nine: pooled AUC {pooled:.3}, {:.1} s",
+        cases.len(),
+        start.elapsed().as_secs_f64()
+    );
     assert!(pooled > 0.93, "{pooled}");
 }
 
@@ -76,14 +86,14 @@ fn likeness_of_real_text_and_of_cheats() {
     let strangers: Vec<String> = strangers.step_by(5).cloned().collect();
 
     let index = CopyIndex::new(&[known]);
-    let others: Vec<&String> = authors.0.iter().filter(|(name, _)| *name != "matklad").map(|(_, (known, _))| known).collect();
-    let pool = TrigramPool::new(&others);
-    let gate = FluencyGate::of(&pool, own);
+    let others = authors.0.iter().filter(|(name, _)| *name != "matklad");
+    let pool = TrigramPool::new(&others.map(|(_, (known, _))| prose(known)).collect::<Vec<_>>());
+    let gate = FluencyGate::of(&pool, &own.iter().map(|piece| prose(piece)).collect::<Vec<_>>());
     let measure = |name: &str, texts: &[String]| {
         let likeness = ruler.likeness(&texts.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
         let reports: Vec<_> = texts.iter().map(|text| index.report(text)).collect();
         let copied = mean(reports.iter().map(|report| f64::from(u8::from(report.is_copied()))));
-        let fluent = mean(texts.iter().map(|text| f64::from(u8::from(gate.passes(&pool.fluency(text))))));
+        let fluent = mean(texts.iter().map(|text| f64::from(u8::from(gate.passes(&pool.fluency(&prose(text)))))));
         let (low, high) = likeness.interval;
         eprintln!(
             "{name}: L {:.2} [{low:.2}, {high:.2}], range of the author {:?}, accepted {:.2}, copied {copied:.2}, fluent {fluent:.2}",
@@ -95,7 +105,7 @@ fn likeness_of_real_text_and_of_cheats() {
     let (strange, ..) = measure("strangers", &strangers);
     let (_, salad_copied, salad_fluent) = measure("salad", &salad);
     let (copy, copy_copied, _) = measure("copies", &copied);
-    assert!((own_likeness.value - 1.0).abs() < 1e-9 && own_copied == 0.0 && own_fluent > 0.9);
+    assert!((own_likeness.value - 1.0).abs() < 1e-9 && own_copied == 0.0 && own_fluent == 1.0);
     assert!(strange.value < 0.6);
     assert!(salad_copied == 0.0 && salad_fluent == 0.0, "only fluency stops words without order");
     assert!(copy.is_over_imitation() && copy_copied == 1.0);
@@ -104,20 +114,26 @@ fn likeness_of_real_text_and_of_cheats() {
 #[test]
 fn real_new_posts_are_not_copies_of_old_ones() {
     let Some(posts) = crate::rows("blogs-tech/matklad.jsonl") else { return };
-    let mut dated: Vec<(&str, String)> =
-        posts.iter().map(|post| (post["date"].as_str().unwrap(), prose(post["text"].as_str().unwrap()))).collect();
+    let mut dated: Vec<(&str, String)> = posts
+        .iter()
+        .map(|post| (post["date"].as_str().unwrap(), prose(&crate::as_markdown(post["text"].as_str().unwrap()))))
+        .collect();
     dated.sort();
     let proses = without_boilerplate(&dated.into_iter().map(|(_, prose)| prose).collect::<Vec<_>>());
     let (old, new) = proses.split_at(proses.len() * 6 / 10);
+    let new: Vec<String> = units(new, 500).iter().map(|unit| crate::as_markdown(&unit.text)).collect();
+    let index = |proses: &[String]| {
+        let known: Vec<String> = proses.iter().map(|prose| crate::as_markdown(prose)).collect();
+        let start = Instant::now();
+        (CopyIndex::new(&known.iter().map(String::as_str).collect::<Vec<_>>()), start.elapsed())
+    };
+    let (all, built) = index(&proses);
     let start = Instant::now();
-    let index = CopyIndex::new(&proses.iter().map(String::as_str).collect::<Vec<_>>());
-    let built = start.elapsed();
-    let old_index = CopyIndex::new(&old.iter().map(String::as_str).collect::<Vec<_>>());
-    let new = units(new, 500);
-    let start = Instant::now();
-    assert!(new.iter().all(|unit| index.report(&unit.text).longest_run > 400), "every unit is in the index");
+    // But for the quotations, every unit stands in one of the posts.
+    assert!(new.iter().all(|unit| all.report(unit).share > 0.9));
     let searched = start.elapsed().as_secs_f64() / new.len() as f64;
-    let reports: Vec<_> = new.iter().map(|unit| old_index.report(&unit.text)).collect();
+    let (old_index, _) = index(old);
+    let reports: Vec<_> = new.iter().map(|unit| old_index.report(unit)).collect();
     let shares: Vec<f64> = reports.iter().map(|report| report.share).collect();
     let runs: Vec<f64> = reports.iter().map(|report| report.longest_run as f64).collect();
     let flagged = reports.iter().filter(|report| report.is_copied()).count();
@@ -141,8 +157,10 @@ fn real_new_posts_are_not_copies_of_old_ones() {
 fn the_two_sample_authors_are_told_apart() {
     let posts = |author: &str| -> Vec<String> {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data").join(author).join("posts");
-        let mut posts: Vec<String> =
-            std::fs::read_dir(folder).unwrap().map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+        let mut posts: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+            .collect();
         // The front matter begins with title and date.
         posts.sort_by_key(|post| post.lines().find(|line| line.starts_with("date:")).unwrap_or_default().to_owned());
         posts

@@ -72,10 +72,7 @@ pub(super) fn measure(
 }
 
 /// `None` for a document without prose of its author's own.
-fn document_bits(
-    evaluation: &Evaluation<'_>,
-    stored: &StoredDocument,
-) -> Result<Option<DocumentBits>, EvaluateError> {
+fn document_bits(evaluation: &Evaluation<'_>, stored: &StoredDocument) -> Result<Option<DocumentBits>, EvaluateError> {
     let model = evaluation.model;
     let count = |text: &str| model.count_tokens(text);
     let config = DatasetConfig::default();

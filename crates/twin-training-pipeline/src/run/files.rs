@@ -29,7 +29,8 @@ impl RunFiles {
         let Some(newest) = self.named("checkpoint-")?.pop() else { return Ok(None) };
         let path = newest.join("progress.json");
         let text = fs::read_to_string(&path).map_err(|source| self.failed(source))?;
-        let state = serde_json::from_str(&text).map_err(|source| RunError::Checkpoint { path: newest.clone(), source })?;
+        let state =
+            serde_json::from_str(&text).map_err(|source| RunError::Checkpoint { path: newest.clone(), source })?;
         Ok(Some((state, newest.join("trainer.safetensors"))))
     }
 

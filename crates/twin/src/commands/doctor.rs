@@ -42,7 +42,8 @@ fn finding(part: &'static str, checked: anyhow::Result<String>) -> Finding {
 
 fn models(wiring: &Wiring) -> Finding {
     let statuses = wiring.models.cache().statuses();
-    let missing: Vec<&str> = statuses.iter().filter(|status| !status.is_present()).map(|status| status.entry.name).collect();
+    let missing: Vec<&str> =
+        statuses.iter().filter(|status| !status.is_present()).map(|status| status.entry.name).collect();
     let place = wiring.config.models.cache_dir.display();
     let detail = match missing.as_slice() {
         [] => format!("all {} entries are in {place}", statuses.len()),

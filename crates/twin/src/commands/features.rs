@@ -17,7 +17,9 @@ pub async fn run(wiring: &Wiring) -> anyhow::Result<bool> {
             authors.push((author.id.to_string(), store.count(&id, Some(&author.id))?));
         }
         let serves = serving.as_ref() == Some(&id);
-        views.push(json!({ "id": id, "serving": serves, "view": view, "chunks": store.count(&id, None)?, "authors": authors }));
+        views.push(
+            json!({ "id": id, "serving": serves, "view": view, "chunks": store.count(&id, None)?, "authors": authors }),
+        );
     }
     output::result(wiring.json, &views, |views| {
         let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);

@@ -67,9 +67,10 @@ pub fn print(report: &IngestReport) {
         report.documents_indexed, report.chunks_written, report.chunks_per_second, report.chunks_in_view, report.view
     ));
     let skipped = report.skipped.iter().map(|skip| format!("  skipped {}: {}", skip.what, skip.reason));
-    let copies = report.duplicates.iter().map(|copy| {
-        format!("  skipped {}: {:.0}% the same as {}", copy.what, copy.similarity * 100.0, copy.of)
-    });
+    let copies = report
+        .duplicates
+        .iter()
+        .map(|copy| format!("  skipped {}: {:.0}% the same as {}", copy.what, copy.similarity * 100.0, copy.of));
     let all: Vec<String> = skipped.chain(copies).collect();
     all.iter().take(SHOWN).for_each(output::line);
     if all.len() > SHOWN {

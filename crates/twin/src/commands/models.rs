@@ -58,7 +58,8 @@ fn state(status: &EntryStatus) -> String {
 async fn pull(wiring: &Wiring, name: Option<String>) -> anyhow::Result<()> {
     let all = || catalogue::entries().iter().map(|entry| entry.name.to_owned()).collect();
     for name in name.map_or_else(all, |name| vec![name]) {
-        let (models, progress, cancel) = (Arc::clone(&wiring.models), Arc::clone(&wiring.progress), wiring.cancel.clone());
+        let (models, progress, cancel) =
+            (Arc::clone(&wiring.models), Arc::clone(&wiring.progress), wiring.cancel.clone());
         let pulled = name.clone();
         let path = blocking(move || models.pull(&pulled, progress.as_ref(), &cancel)).await?;
         output::line(format!("{name}: {}", path.display()));

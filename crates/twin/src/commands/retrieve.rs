@@ -20,13 +20,8 @@ pub async fn run(wiring: &Wiring, arguments: RetrieveArguments) -> anyhow::Resul
         ..RetrievalConfig::default()
     };
     let count = |text: &str| embedder.count_tokens(text);
-    let corpus = Corpus {
-        store: &*store,
-        embedder: &*embedder,
-        view: &view,
-        author: &author.id,
-        author_name: &author.name,
-    };
+    let corpus =
+        Corpus { store: &*store, embedder: &*embedder, view: &view, author: &author.id, author_name: &author.name };
     let found = retrieve(&corpus, &arguments.question, &Filter::default(), &config, &count)?;
     output::result(wiring.json, &found, print)?;
     Ok(found.trace.relevant)
@@ -37,10 +32,14 @@ fn print(found: &Retrieval) {
         let text = passage.text.split_whitespace().collect::<Vec<_>>().join(" ");
         let shown: String = text.chars().take(SHOWN).collect();
         let title = passage.for_prompt().title;
-        output::line(format!("{:>2}. {title}  (similarity {:.2}, score {:.4})", passage.number, passage.similarity, passage.score));
+        output::line(format!(
+            "{:>2}. {title}  (similarity {:.2}, score {:.4})",
+            passage.number, passage.similarity, passage.score
+        ));
         output::line(format!("    {}", passage.document.url));
         output::line(format!("    {shown} …"));
     }
-    let verdict = if found.trace.relevant { "near enough to answer from" } else { "nothing near enough: the twin would say so" };
+    let verdict =
+        if found.trace.relevant { "near enough to answer from" } else { "nothing near enough: the twin would say so" };
     output::line(format!("{verdict} ({:.0} ms)", (found.trace.embed_seconds + found.trace.query_seconds) * 1e3));
 }

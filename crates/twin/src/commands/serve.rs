@@ -19,7 +19,9 @@ pub async fn run(wiring: &Wiring, bind: Option<String>) -> anyhow::Result<bool> 
     let listener = server::listen(bind.as_deref().unwrap_or(&settings.bind), &config).await?;
     let address = listener.local_addr()?;
     let twins = twins(wiring).await?;
-    output::line(format!("\nopen http://{address} in a browser; OpenAI clients use http://{address}/v1. Ctrl-C ends it."));
+    output::line(format!(
+        "\nopen http://{address} in a browser; OpenAI clients use http://{address}/v1. Ctrl-C ends it."
+    ));
     let cancel = wiring.cancel.clone();
     let stop = async move { stopped(&cancel).await };
     server::serve(listener, ServerState::new(twins, config), stop).await;

@@ -32,7 +32,9 @@ pub async fn run(wiring: &Wiring, arguments: TrainArguments) -> anyhow::Result<b
         return Ok(true);
     }
     match promote(wiring, &made)? {
-        Some(release) => output::remark(format!("release {} of {} serves {}", release.number, release.author, release.model)),
+        Some(release) => {
+            output::remark(format!("release {} of {} serves {}", release.number, release.author, release.model))
+        }
         None => output::remark(format!(
             "{} does not predict the author's new posts better than the base does, so nothing was promoted; \
              `twin release promote {}` does it all the same",
@@ -81,9 +83,7 @@ pub async fn make(
     let base = wiring.models.base_model(&wiring.config.models.base)?;
     let (progress, cancel, runs) = (Arc::clone(&wiring.progress), wiring.cancel.clone(), wiring.config.runs());
     let (config, of_set, trained) = (config.clone(), set.clone(), Arc::clone(&model));
-    let run = blocking(move || {
-        train(&trained, &base, &of_set, &examples, &config, &runs, progress.as_ref(), &cancel)
-    });
+    let run = blocking(move || train(&trained, &base, &of_set, &examples, &config, &runs, progress.as_ref(), &cancel));
     let run = run.await?;
     let evaluation = evaluation(wiring, &model, &run, &set, &author, measured).await?;
     let registry = wiring.registry()?;
@@ -136,7 +136,11 @@ pub fn promote(wiring: &Wiring, made: &Made) -> anyhow::Result<Option<Release>> 
     let version = &made.version;
     let release = registry.create_release(&version.id, &version.feature_view, &version.prompt)?;
     let gain = made.evaluation.author.gain();
-    registry.promote(&version.id.author, release.number, &format!("gains {gain:.3} bits per byte on held-out posts"))?;
+    registry.promote(
+        &version.id.author,
+        release.number,
+        &format!("gains {gain:.3} bits per byte on held-out posts"),
+    )?;
     Ok(Some(release))
 }
 
@@ -144,7 +148,10 @@ pub fn promote(wiring: &Wiring, made: &Made) -> anyhow::Result<Option<Release>> 
 pub fn print(made: &Made) {
     let report = &made.run.report;
     let seconds = report.seconds.max(1e-9);
-    output::line(format!("model {} <- training set {} <- features {}", made.version.id, made.set.id, made.set.feature_view));
+    output::line(format!(
+        "model {} <- training set {} <- features {}",
+        made.version.id, made.set.id, made.set.feature_view
+    ));
     output::line(format!(
         "  trained {} steps, {} tokens ({} of them the author's) in {seconds:.0} s, {:.0} tokens/s; calibration loss {:.3} -> {:.3} at step {}",
         report.steps,

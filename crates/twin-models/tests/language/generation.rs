@@ -1,0 +1,149 @@
+//! Answers: streaming, ends, reuse of what was read before, and the scripted model's likeness to the real one.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use twin_domain::{CancelFlag, ChatMessage};
+use twin_models::language::{
+    FinishReason, GenerateError, GenerateRequest, Generation, Input, LanguageModel, LoraConfig, Sampling,
+    ScriptedModel, Trainer, TrainerConfig,
+};
+
+use crate::tiny;
+
+fn ask(text: &str, sampling: Sampling) -> GenerateRequest {
+    GenerateRequest { input: Input::Messages(vec![ChatMessage::user(text)]), adapter: None, sampling }
+}
+
+fn drawn(max_new_tokens: usize) -> Sampling {
+    Sampling { temperature: 1.5, top_k: 0, top_p: 1.0, min_p: 0.0, max_new_tokens, seed: 4, ..Sampling::default() }
+}
+
+/// The answer, after checking that the pieces make up the text.
+fn answer(model: &dyn LanguageModel, request: &GenerateRequest) -> Generation {
+    let mut pieces = String::new();
+    let generation = model
+        .generate(request, &CancelFlag::new(), &mut |piece| {
+            assert!(!piece.is_empty());
+            pieces.push_str(piece);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(pieces, generation.text);
+    generation
+}
+
+#[test]
+fn the_same_seed_gives_the_same_answer() {
+    let model = tiny::model();
+    let first = answer(&*model, &ask("hello", drawn(40)));
+    assert_eq!(first.finish_reason, FinishReason::Length);
+    assert_eq!(first.usage.new_tokens, 40);
+    let again = answer(&*model, &ask("hello", drawn(40)));
+    assert_eq!(first.text, again.text);
+    let other = answer(&*model, &ask("hello", Sampling { seed: 5, ..drawn(40) }));
+    assert_ne!(first.text, other.text);
+}
+
+#[test]
+fn what_was_read_before_is_not_read_again() {
+    let model = tiny::model();
+    let long = "a question that is long enough to be worth remembering";
+    let fresh = answer(&*tiny::model(), &ask(&format!("{long}, twice"), Sampling::greedy(20)));
+    assert_eq!(fresh.usage.cached_tokens, 0);
+    answer(&*model, &ask(&format!("{long}, once"), Sampling::greedy(20)));
+    let second = answer(&*model, &ask(&format!("{long}, twice"), Sampling::greedy(20)));
+    assert!(second.usage.cached_tokens > 50 && second.usage.cached_tokens < second.usage.prompt_tokens);
+    assert_eq!(second.text, fresh.text);
+}
+
+#[test]
+fn an_adapter_has_a_memory_of_its_own() {
+    let model = tiny::model();
+    let lora = LoraConfig { rank: 4, dropout: 0.0, ..LoraConfig::default() };
+    let mut trainer = Trainer::new(model.clone(), TrainerConfig { lora, ..TrainerConfig::default() }).unwrap();
+    for _ in 0..20 {
+        let loss = trainer.accumulate(&[tiny::example(40, 1)]).unwrap();
+        trainer.apply(2e-2, None, loss.target_tokens).unwrap();
+    }
+    let with_adapter = |adapter: Option<Arc<_>>| GenerateRequest { adapter, ..ask("hello", Sampling::greedy(20)) };
+    let plain = answer(&*model, &with_adapter(None));
+    let voiced = answer(&*model, &with_adapter(Some(Arc::new(trainer.adapter().clone()))));
+    assert_eq!(voiced.usage.cached_tokens, 0, "the base's keys are not the adapter's");
+    assert_ne!(voiced.text, plain.text);
+    assert_eq!(answer(&*model, &with_adapter(None)).text, plain.text);
+}
+
+#[test]
+fn stop_texts_end_the_answer_and_do_not_show() {
+    let model = tiny::model();
+    let whole = answer(&*model, &ask("hello", drawn(60))).text;
+    let stop: String = whole.chars().skip(10).take(3).collect();
+    let stopped = answer(&*model, &ask("hello", Sampling { stop: vec![stop.clone()], ..drawn(60) }));
+    assert_eq!(stopped.finish_reason, FinishReason::Stop);
+    assert_eq!(Some(stopped.text.as_str()), whole.split(&stop).next());
+}
+
+#[test]
+fn the_answer_ends_where_the_context_does() {
+    let model = tiny::model();
+    let prompt = vec![65; tiny::CONTEXT - 5];
+    let request = |tokens| GenerateRequest { input: Input::Tokens(tokens), adapter: None, sampling: drawn(50) };
+    let generation = answer(&*model, &request(prompt));
+    assert!(generation.usage.new_tokens <= 5);
+    let error =
+        model.generate(&request(vec![65; tiny::CONTEXT]), &CancelFlag::new(), &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(error, Err(GenerateError::PromptTooLong { context_length: tiny::CONTEXT, .. })));
+    let error = model.generate(&request(vec![]), &CancelFlag::new(), &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(error, Err(GenerateError::EmptyPrompt)));
+    let error = model.generate(&request(vec![70_000]), &CancelFlag::new(), &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(error, Err(GenerateError::UnknownToken { token: 70_000, .. })));
+}
+
+#[test]
+fn listeners_and_flags_can_end_an_answer() {
+    let model = tiny::model();
+    let mut pieces = 0;
+    let broken = model.generate(&ask("hello", drawn(60)), &CancelFlag::new(), &mut |_| {
+        pieces += 1;
+        if pieces == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert_eq!((broken.unwrap().finish_reason, pieces), (FinishReason::Cancelled, 3));
+    let cancel = CancelFlag::new();
+    let mut pieces = 0;
+    let cancelled = model.generate(&ask("hello", drawn(60)), &cancel, &mut |_| {
+        pieces += 1;
+        cancel.cancel();
+        ControlFlow::Continue(())
+    });
+    assert_eq!((cancelled.unwrap().finish_reason, pieces), (FinishReason::Cancelled, 1));
+    // A flag that is set before the prompt is read.
+    let none = model.generate(&ask("a new question", drawn(60)), &cancel, &mut |_| ControlFlow::Continue(()));
+    assert_eq!(none.unwrap().usage.new_tokens, 0);
+}
+
+#[test]
+fn a_scripted_model_says_its_lines() {
+    let model = ScriptedModel::new(vec!["First line, in words.".into(), "Second.".into()]);
+    assert_eq!(answer(&model, &ask("a", Sampling::default())).text, "First line, in words.");
+    assert_eq!(answer(&model, &ask("b", Sampling::default())).text, "Second.");
+    assert_eq!(answer(&model, &ask("c", Sampling::default())).text, "Second.");
+    assert_eq!(model.requests()[1].input, Input::Messages(vec![ChatMessage::user("b")]));
+    let tokens = model.encode(" two  words\n").unwrap();
+    assert_eq!(model.decode(&tokens).unwrap(), " two  words\n");
+}
+
+#[test]
+fn a_scripted_model_ends_like_a_real_one() {
+    let model = ScriptedModel::answering(|request| format!("seed {} and so on", request.sampling.seed));
+    let with = |sampling| answer(&model, &ask("a", sampling));
+    assert_eq!(with(Sampling { seed: 9, max_new_tokens: 2, ..drawn(1) }).text, "seed 9");
+    let stopped = with(Sampling { stop: vec![" and".into()], ..drawn(50) });
+    assert_eq!((stopped.text.as_str(), stopped.finish_reason), ("seed 4", FinishReason::Stop));
+    let slow = ScriptedModel::new(vec!["a b c d".into()]).with_delay(Duration::from_millis(5));
+    assert!(answer(&slow, &ask("a", drawn(50))).timings.total >= Duration::from_millis(20));
+    let small = ScriptedModel::new(vec![]).with_context_length(3);
+    let error = small.generate(&ask("one two three", drawn(5)), &CancelFlag::new(), &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(error, Err(GenerateError::PromptTooLong { context_length: 3, .. })));
+}

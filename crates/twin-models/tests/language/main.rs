@@ -1,0 +1,8 @@
+//! The language engine through its front door: files in, numbers and text out.
+
+mod adapters;
+mod files;
+mod generation;
+mod smollm2;
+mod tiny;
+mod training;

@@ -49,7 +49,8 @@ impl Default for InferenceConfig {
         Self {
             retrieval: RetrievalConfig::default(),
             // Near to the passages for answers, freer for drafts.
-            ask: Sampling { temperature: 0.3, max_new_tokens: 220, ..base.clone() },
+            // A model that goes on with a numbered passage has nothing more of its own to say.
+            ask: Sampling { temperature: 0.3, max_new_tokens: 220, stop: vec!["\n[".to_owned()], ..base.clone() },
             write: Sampling { temperature: 0.8, max_new_tokens: 600, ..base },
             history: 4,
             history_tokens: 400,

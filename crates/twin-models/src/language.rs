@@ -12,6 +12,7 @@ mod checkpoint;
 mod decoder;
 mod durable;
 mod gguf;
+#[expect(clippy::result_large_err, reason = "a model is loaded once; its error may be large")]
 mod llama;
 mod lora;
 mod loss;
@@ -28,6 +29,7 @@ mod simd;
 mod tests;
 mod tokenizer;
 mod training;
+#[expect(clippy::result_large_err, reason = "a model is loaded once; its error may be large")]
 mod weights;
 
 use std::ops::ControlFlow;

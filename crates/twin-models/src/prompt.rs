@@ -37,6 +37,14 @@ pub struct Passage {
     pub text: String,
 }
 
+impl Passage {
+    /// A passage without heading lines: the title has the headings, and a model that reads one goes on with another.
+    pub fn new(number: usize, title: String, text: &str) -> Self {
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        Self { number, title, text: lines.join("\n").trim().to_owned() }
+    }
+}
+
 /// Why a prompt could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PromptError {

@@ -41,7 +41,7 @@ pub struct EvaluationConfig {
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        Self { documents: 8, prompts: 4, max_new_tokens: 140, few_shot: 2, retrieved: 3, seed: 17 }
+        Self { documents: 6, prompts: 3, max_new_tokens: 140, few_shot: 2, retrieved: 3, seed: 17 }
     }
 }
 

@@ -54,6 +54,8 @@ pub struct TrainingConfig {
     pub max_steps: usize,
     /// Steps between looks at the calibration examples; a checkpoint is written at each.
     pub validate_every: usize,
+    /// The most tokens of calibration examples that a look takes.
+    pub validation_tokens: usize,
     /// The run ends after so many looks without a lower loss.
     pub patience: usize,
     /// Seed of initialisation, order and dropout.
@@ -76,6 +78,8 @@ impl Default for TrainingConfig {
             epochs: 3.0,
             max_steps: 400,
             validate_every: 10,
+            // A look costs a third of a step of as many tokens; this many tell one step from the next.
+            validation_tokens: 2048,
             patience: 3,
             seed: 17,
         }
@@ -182,6 +186,7 @@ struct Progressed {
 ///
 /// # Errors
 /// [`RunError::Cancelled`] when the flag was set, after a checkpoint; otherwise when the trainer or a file fails.
+#[expect(clippy::too_many_arguments, reason = "what a run is made of, each named by its type")]
 pub fn train(
     model: &Arc<Llama>,
     base: &BaseModel,
@@ -203,14 +208,14 @@ pub fn train(
         trainer: Trainer::new(Arc::clone(model), config.trainer())?,
         model,
         train: sequences(model, set, examples, Split::Train, config)?,
-        calibration: sequences(model, set, examples, Split::Calibration, config)?,
+        calibration: within(sequences(model, set, examples, Split::Calibration, config)?, config.validation_tokens),
         config,
         files: RunFiles::new(&directory, base),
         state: Progressed::default(),
         taken_up: (Instant::now(), Progressed::default()),
     };
     run.take_up()?;
-    run.to_the_end(progress, cancel)?;
+    run.run_to_the_end(progress, cancel)?;
     let report = run.finish(base)?;
     Ok(FinishedRun { report, directory, recognised: false })
 }
@@ -249,6 +254,18 @@ fn sequences(
     if made.is_empty() { Err(nothing()) } else { Ok(made) }
 }
 
+/// As many sequences as have `max_tokens` together, at least one, spread evenly over all of them.
+fn within(mut sequences: Vec<TrainingExample>, max_tokens: usize) -> Vec<TrainingExample> {
+    let tokens: usize = sequences.iter().map(|sequence| sequence.token_ids.len()).sum();
+    let stride = tokens.div_ceil(max_tokens.max(1)).max(1);
+    let mut index = 0;
+    sequences.retain(|_| {
+        index += 1;
+        usize::is_multiple_of(index - 1, stride)
+    });
+    sequences
+}
+
 struct Run<'a> {
     trainer: Trainer,
     model: &'a Arc<Llama>,
@@ -279,7 +296,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn to_the_end(&mut self, progress: &dyn Progress, cancel: &CancelFlag) -> Result<(), RunError> {
+    fn run_to_the_end(&mut self, progress: &dyn Progress, cancel: &CancelFlag) -> Result<(), RunError> {
         let steps = self.planned_steps();
         if self.state.curve.validation.is_empty() {
             self.look(cancel)?;
@@ -292,7 +309,7 @@ impl Run<'_> {
                 return Err(RunError::Cancelled { step: self.state.step });
             }
             self.step(steps)?;
-            if self.state.step % self.config.validate_every == 0 || self.state.step == steps {
+            if self.state.step.is_multiple_of(self.config.validate_every) || self.state.step == steps {
                 self.look(cancel)?;
                 let gained = self.state.curve.best().is_some_and(|best| best.step == self.state.step);
                 self.state.looks_without_gain = if gained { 0 } else { self.state.looks_without_gain + 1 };

@@ -101,7 +101,7 @@ impl Wiring {
         let load = || async {
             let (models, name) = (Arc::clone(&self.models), self.config.models.embedder.clone());
             let (progress, cancel) = (Arc::clone(&self.progress), self.cancel.clone());
-            Ok::<_, anyhow::Error>(blocking(move || models.embedder(&name, progress.as_ref(), &cancel)).await?)
+            blocking(move || models.embedder(&name, progress.as_ref(), &cancel)).await
         };
         self.embedder.get_or_try_init(load).await.cloned()
     }

@@ -133,10 +133,10 @@ async fn a_blog_goes_through_the_real_embedder() {
     let embedder = tokio::task::spawn_blocking(load).await.unwrap();
     let bench = Bench::new().await;
     for source in [Source::Rows(folder.join("matklad.jsonl")), Source::Folder(folder.join("../posts-raw-markdown"))] {
-        let run = || {
+        let run = async || {
             let (store, embedder) = (bench.store.clone(), embedder.clone());
             let (warehouse, author, options) = (&bench.warehouse, &bench.author, &bench.options);
-            ingest(warehouse, store, embedder, author, &source, options, &Silent, &CancelFlag::new())
+            ingest(warehouse, store, embedder, author, &source, options, &Silent, &CancelFlag::new()).await
         };
         let first = run().await.unwrap();
         eprintln!("{}", serde_json::to_string(&first).unwrap());

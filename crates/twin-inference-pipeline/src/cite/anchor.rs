@@ -138,7 +138,9 @@ mod tests {
 
     #[test]
     fn a_quotation_never_crosses_paragraphs_or_list_items() {
-        let texts = ["Anchors are heavy things indeed.\n\nAnchors also rust in time.\n- An anchor of iron\n- An anchor of bronze"];
+        let texts = [
+            "Anchors are heavy things indeed.\n\nAnchors also rust in time.\n- An anchor of iron\n- An anchor of bronze",
+        ];
         for question in ["anchors heavy things rust time", "anchor iron bronze"] {
             let (quotation, _) = quoted(&texts, question).unwrap();
             assert!(!quotation.contains('\n') && quotation.len() < 40, "{quotation}");

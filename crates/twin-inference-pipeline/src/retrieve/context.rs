@@ -3,17 +3,17 @@
 
 use twin_domain::ScoredChunk;
 
-use super::{FoundPassage, RetrievalConfig};
+use super::{Found, FoundPassage, RetrievalConfig};
 
 /// The passages, numbered from 1 by their best chunk. A chunk that does not fit gives its place to a shorter one after it.
 pub(super) fn build(
-    found: &[ScoredChunk],
+    found: &[Found],
     config: &RetrievalConfig,
     count_tokens: &dyn Fn(&str) -> usize,
 ) -> Vec<FoundPassage> {
     let mut passages: Vec<Run<'_>> = Vec::new();
     let mut room = config.max_tokens;
-    for scored in found {
+    for Found { scored, .. } in found {
         let of_document = passages.iter().filter(|run| run.first().chunk.document == scored.chunk.document);
         if of_document.map(|run| run.chunks.len()).sum::<usize>() >= config.max_per_document {
             continue;

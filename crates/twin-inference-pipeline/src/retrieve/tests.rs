@@ -30,29 +30,33 @@ fn scored(document: usize, ordinal: u32, text: &str, similarity: f32) -> ScoredC
     ScoredChunk { chunk, document: info, score: similarity, similarity }
 }
 
-fn build(found: &[ScoredChunk], config: &RetrievalConfig) -> Vec<FoundPassage> {
-    context::build(found, config, &|text| text.split_whitespace().count())
+fn found(chunks: &[ScoredChunk]) -> Vec<Found> {
+    chunks.iter().map(|scored| Found { scored: scored.clone(), word_share: 0.0 }).collect()
+}
+
+fn build(chunks: &[ScoredChunk], config: &RetrievalConfig) -> Vec<FoundPassage> {
+    context::build(&found(chunks), config, &|text| text.split_whitespace().count())
 }
 
 #[test]
 fn neighbours_become_one_passage() {
-    let found = [scored(1, 4, "second. ", 0.9), scored(2, 0, "other", 0.8), scored(1, 3, "first. ", 0.7)];
-    let passages = build(&found, &RetrievalConfig::default());
+    let chunks = [scored(1, 4, "second. ", 0.9), scored(2, 0, "other", 0.8), scored(1, 3, "first. ", 0.7)];
+    let passages = build(&chunks, &RetrievalConfig::default());
     let texts: Vec<_> = passages.iter().map(|p| (p.number, p.text.as_str(), p.similarity)).collect();
     assert_eq!(texts, [(1, "first. second. ", 0.9), (2, "other", 0.8)]);
 }
 
 #[test]
 fn neighbours_under_another_heading_stay_apart() {
-    let mut found = [scored(1, 4, "second. ", 0.9), scored(1, 3, "first. ", 0.7)];
-    found[1].chunk.heading_path = vec!["Before".into()];
-    assert_eq!(build(&found, &RetrievalConfig::default()).len(), 2);
+    let mut chunks = [scored(1, 4, "second. ", 0.9), scored(1, 3, "first. ", 0.7)];
+    chunks[1].chunk.heading_path = vec!["Before".into()];
+    assert_eq!(build(&chunks, &RetrievalConfig::default()).len(), 2);
 }
 
 #[test]
 fn one_document_does_not_crowd_out_the_others() {
-    let found: Vec<_> = (0..5).map(|n| scored(1, n * 2, "x", 0.9)).chain([scored(2, 0, "y", 0.1)]).collect();
-    let passages = build(&found, &RetrievalConfig::default());
+    let chunks: Vec<_> = (0..5).map(|n| scored(1, n * 2, "x", 0.9)).chain([scored(2, 0, "y", 0.1)]).collect();
+    let passages = build(&chunks, &RetrievalConfig::default());
     assert_eq!(passages.iter().filter(|passage| passage.document.title == "Post 1").count(), 2);
     assert!(passages.iter().any(|passage| passage.document.title == "Post 2"));
 }
@@ -60,29 +64,43 @@ fn one_document_does_not_crowd_out_the_others() {
 #[test]
 fn the_budget_is_filled_and_numbers_have_no_gaps() {
     let config = RetrievalConfig { max_tokens: 8, ..RetrievalConfig::default() };
-    let found = [
+    let chunks = [
         scored(1, 0, "one two three", 0.9),
         scored(1, 1, "a neighbour that is too long", 0.85),
         scored(2, 0, "far too long to fit in here", 0.8),
         scored(3, 0, "x", 0.7),
     ];
-    let passages = build(&found, &config);
+    let passages = build(&chunks, &config);
     let chosen: Vec<_> = passages.iter().map(|p| (p.number, p.document.title.as_str(), p.chunks.len())).collect();
     assert_eq!(chosen, [(1, "Post 1", 1), (2, "Post 3", 1)]);
-    let candidates = candidates(&found, &passages);
+    let candidates = candidates(&found(&chunks), &passages);
     assert_eq!(candidates.iter().map(|c| c.passage).collect::<Vec<_>>(), [Some(1), None, None, Some(2)]);
 }
 
 #[test]
 fn far_passages_are_relevant_only_by_their_words() {
     let config = RetrievalConfig::default();
-    let relevant =
-        |found: &[ScoredChunk]| Evidence::of("How does Ada caulk the garboard seam?", "Ada", found).suffices(&config);
+    let relevant = |chunks: &[ScoredChunk]| {
+        let found = rerank(chunks.to_vec(), "How does Ada caulk the garboard seam?", "Ada", &config);
+        let best = |value: fn(&Found) -> f32| found.iter().map(value).fold(0.0, f32::max);
+        is_relevant(best(|found| found.scored.similarity), best(|found| found.word_share), &config)
+    };
     assert!(relevant(&[scored(1, 0, "Anything", 0.6)]));
     assert!(relevant(&[scored(1, 0, "Caulking the garboard seam is slow.", 0.4)]));
     assert!(!relevant(&[scored(1, 0, "The cat was late, says Ada.", 0.4)]));
     assert!(!relevant(&[scored(1, 0, "Caulking the garboard seam is slow.", 0.1)]));
     assert!(!relevant(&[]));
+}
+
+#[test]
+fn a_chunk_with_the_rare_words_goes_before_one_that_is_a_little_nearer() {
+    let chunks = [scored(1, 0, "A boat on the mud.", 0.5), scored(2, 0, "A boat on its trailer.", 0.4)];
+    let first = |question: &str| {
+        let reranked = rerank(chunks.to_vec(), question, "Ada", &RetrievalConfig::default());
+        reranked[0].scored.document.title.clone()
+    };
+    assert_eq!(first("Which trailer for a boat?"), "Post 2");
+    assert_eq!(first("Which boat?"), "Post 1");
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn python_method(state: &mut State<'_, '_>, value: &Value, method: &str, args: &
     let unknown = || Error::from(ErrorKind::UnknownMethod);
     if value.kind() == ValueKind::Map {
         return match (method, args) {
-            ("items", []) => state.apply_filter("items", &[value.clone()]),
+            ("items", []) => state.apply_filter("items", std::slice::from_ref(value)),
             ("get", [key]) => value.get_item(key),
             ("get", [key, default]) => {
                 value.get_item(key).map(|item| if item.is_undefined() { default.clone() } else { item })
@@ -149,7 +149,7 @@ fn python_method(state: &mut State<'_, '_>, value: &Value, method: &str, args: &
         ("replace", Some(from), Some(to)) => text.replace(from, to).into(),
         ("upper", ..) => text.to_uppercase().into(),
         ("lower", ..) => text.to_lowercase().into(),
-        ("title" | "capitalize", ..) => state.apply_filter(method, &[value.clone()])?,
+        ("title" | "capitalize", ..) => state.apply_filter(method, std::slice::from_ref(value))?,
         _ => return Err(unknown()),
     })
 }

@@ -458,7 +458,7 @@ mod tests {
         assert_eq!(b[0], up.unwrap().range.start as f32);
         let (layout, mut values) = (adapter.layout().clone(), adapter.values().to_vec());
         let split = layout.split_mut(&mut values, 1, Group::MlpInput).unwrap();
-        assert_eq!((split.a.as_ref(), split.b[1].as_ref()), (group.a, b));
+        assert_eq!((&*split.a, &*split.b[1]), (group.a, b));
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    fn from_row(self, first: usize, rows: usize) -> Self {
+    fn skip_rows(self, first: usize, rows: usize) -> Self {
         Self { data: &self.data[first * self.row_stride..], rows, ..self }
     }
 
@@ -105,7 +105,7 @@ pub(crate) fn matmul(into: MatrixMut<'_>, mode: Into, scale: f32, left: Matrix<'
         let first = task * per_task;
         let rows = per_task.min(rows - first);
         let part = MatrixMut::strided(chunk, rows, columns, row_stride);
-        product(part, mode, scale, left.from_row(first, rows), right, Parallelism::None);
+        product(part, mode, scale, left.skip_rows(first, rows), right, Parallelism::None);
     });
 }
 

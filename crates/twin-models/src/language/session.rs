@@ -206,7 +206,8 @@ fn attend_heads(heads: Heads, queries: &[f32], cache: &LayerCache, scores: &mut 
     let kv_width = heads.kv_heads * heads.head_dim;
     let tokens = cache.keys.len() / kv_width;
     let scores = fit(scores, heads.heads * tokens);
-    let one = |(head, ((query, scores), out)): (usize, ((&[f32], &mut [f32]), &mut [f32]))| {
+    type HeadOf<'a> = (usize, ((&'a [f32], &'a mut [f32]), &'a mut [f32]));
+    let one = |(head, ((query, scores), out)): HeadOf<'_>| {
         let column = head / (heads.heads / heads.kv_heads) * heads.head_dim;
         let (keys, values) = (&cache.keys[column..], &cache.values[column..]);
         let source = KeysValues { keys, values, stride: kv_width, past: tokens - 1 };

@@ -63,6 +63,7 @@ fn examples_learn_the_target_and_not_what_is_not_voice() {
 }
 
 /// Loads these bytes as GGUF; the point is that it returns.
+#[expect(clippy::result_large_err, reason = "as in the crate")]
 fn load(bytes: &[u8]) -> Result<Llama, LoadModelError> {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("damaged.gguf");

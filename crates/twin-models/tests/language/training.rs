@@ -44,7 +44,11 @@ fn a_continued_run_ends_in_the_same_bits() {
     let (folder, model) = (TempDir::new().unwrap(), tiny::model());
     let path = folder.path().join("checkpoint.safetensors");
     let examples: Vec<_> = (0..3).map(|seed| tiny::example(24, seed)).collect();
-    let run = |trainer: &mut Trainer, steps| (0..steps).for_each(|_| drop(step(trainer, &examples, 1e-2)));
+    let run = |trainer: &mut Trainer, steps| {
+        (0..steps).for_each(|_| {
+            step(trainer, &examples, 1e-2);
+        })
+    };
 
     let mut whole = Trainer::new(model.clone(), config(0.1)).unwrap();
     run(&mut whole, 3);

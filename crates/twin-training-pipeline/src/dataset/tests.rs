@@ -67,7 +67,10 @@ fn quotations_are_marked_and_mostly_quoted_passages_left_out() {
     let examples = maker_examples(&stored(&author, 1, &text, vec![range.clone()]));
     assert_eq!(examples.len(), 1);
     assert_eq!(&examples[0].target[examples[0].not_voice[0].clone()], quoted);
-    assert!(maker_examples(&stored(&author, 1, &format!("> {}", prose(1, 30)), vec![0..150])).is_empty());
+    assert!(
+        maker_examples(&stored(&author, 1, &format!("> {}", prose(1, 30)), std::iter::once(0..150).collect()))
+            .is_empty()
+    );
 }
 
 #[test]

@@ -158,10 +158,8 @@ fn retrieve(evaluation: &Evaluation<'_>, corpus: &Corpus, title: &str) -> Result
         limit,
     };
     let found = evaluation.store.query(evaluation.view, &query)?;
-    let passage = |(index, scored): (usize, twin_domain::ScoredChunk)| Passage {
-        number: index + 1,
-        title: scored.document.title,
-        text: scored.chunk.text.trim().to_owned(),
+    let passage = |(index, scored): (usize, twin_domain::ScoredChunk)| {
+        Passage::new(index + 1, scored.document.title, &scored.chunk.text)
     };
     Ok(found.into_iter().enumerate().map(passage).collect())
 }

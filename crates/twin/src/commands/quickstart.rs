@@ -27,7 +27,7 @@ use super::{chat, ingest, serve};
 static SAMPLES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../data");
 
 /// Optimiser steps: enough to hear the voice, within minutes on two cores.
-const STEPS: usize = 80;
+const STEPS: usize = 32;
 
 /// How many of the author's suggested questions are asked for the summary.
 const QUESTIONS: usize = 2;

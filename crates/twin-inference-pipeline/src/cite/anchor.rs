@@ -23,7 +23,7 @@ const WORDS: f32 = 0.8;
 const PASSAGE: f32 = 0.3;
 
 /// A question in a post is seldom its answer.
-const ASKS: f32 = 0.15;
+const ASKS: f32 = 1.0;
 
 /// A run of sentences that follow each other in one paragraph.
 struct Run<'a> {

@@ -399,4 +399,79 @@ impl AdapterTensor {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    pub(crate) fn sizes() -> Architecture {
+        Architecture {
+            vocab_size: 50,
+            hidden_size: 32,
+            intermediate_size: 48,
+            layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 8,
+            rms_epsilon: 1e-5,
+            rope_theta: 10_000.0,
+            context_length: 64,
+        }
+    }
+
+    #[test]
+    fn the_tensors_cover_the_buffer_exactly_once() {
+        for target_modules in [Projection::ALL.to_vec(), vec![Projection::Value, Projection::Down, Projection::Value]] {
+            let adapter = Adapter::fresh(LoraConfig { target_modules, ..Default::default() }, &sizes(), 1).unwrap();
+            let mut seen = vec![0; adapter.parameters()];
+            for tensor in adapter.tensors() {
+                seen[tensor.range].iter_mut().for_each(|count| *count += 1);
+            }
+            assert!(seen.iter().all(|count| *count == 1));
+        }
+    }
+
+    #[test]
+    fn a_fresh_adapter_has_small_a_and_zero_b() {
+        let adapter = Adapter::fresh(LoraConfig::default(), &sizes(), 1).unwrap();
+        for tensor in adapter.tensors() {
+            let values = &adapter.values()[tensor.range.clone()];
+            let largest = values.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+            let bound = 1.0 / (tensor.shape[1] as f32).sqrt();
+            if tensor.is_b {
+                assert_eq!(largest, 0.0);
+            } else {
+                assert!(largest > 0.8 * bound && largest <= bound, "{}: {largest} of {bound}", tensor.name());
+            }
+        }
+    }
+
+    #[test]
+    fn group_views_and_tensors_are_the_same_numbers() {
+        let mut adapter = Adapter::fresh(LoraConfig::default(), &sizes(), 1).unwrap();
+        for (index, value) in adapter.values_mut().iter_mut().enumerate() {
+            *value = index as f32;
+        }
+        let up =
+            adapter.tensors().find(|tensor| tensor.layer == 1 && tensor.projection == Projection::Up && tensor.is_b);
+        let group = adapter.group(1, Group::MlpInput).unwrap();
+        let (columns, b) = group.targets().nth(1).unwrap();
+        assert_eq!(columns, 48..96);
+        assert_eq!(b[0], up.unwrap().range.start as f32);
+        let (layout, mut values) = (adapter.layout().clone(), adapter.values().to_vec());
+        let split = layout.split_mut(&mut values, 1, Group::MlpInput).unwrap();
+        assert_eq!((&*split.a, &*split.b[1]), (group.a, b));
+    }
+
+    #[test]
+    fn senseless_configurations_are_refused() {
+        let refuse = |change: fn(&mut LoraConfig)| {
+            let mut config = LoraConfig::default();
+            change(&mut config);
+            Adapter::fresh(config, &sizes(), 1).unwrap_err()
+        };
+        assert!(matches!(refuse(|c| c.rank = 0), LoraConfigError::Rank { .. }));
+        assert!(matches!(refuse(|c| c.rank = 33), LoraConfigError::Rank { .. }));
+        assert!(matches!(refuse(|c| c.alpha = f32::NAN), LoraConfigError::Alpha { .. }));
+        assert!(matches!(refuse(|c| c.dropout = 1.0), LoraConfigError::Dropout { .. }));
+        assert!(matches!(refuse(|c| c.target_modules.clear()), LoraConfigError::NoTargets));
+    }
+}

@@ -220,11 +220,8 @@ fn some_rows<S: Widen, const N: usize>(
     x: &[S::f32s],
     blocks: usize,
 ) -> [f32; N] {
-    // Loops rather than `array::map`, whose closure would not be compiled for the instruction set.
-    let mut rows: [(&[[i8; BLOCK]], &[f32]); N] = [(&[], &[]); N];
-    for (row, slices) in rows.iter_mut().enumerate() {
-        *slices = (&numbers[row * blocks..][..blocks], &scales[row * blocks..][..blocks]);
-    }
+    let rows: [_; N] =
+        std::array::from_fn(|row| (&numbers[row * blocks..][..blocks], &scales[row * blocks..][..blocks]));
     let mut sums = [simd.splat_f32s(0.0); N];
     for (block, x) in x.chunks_exact(BLOCK / S::F32_LANES).enumerate() {
         for (sum, (numbers, scales)) in sums.iter_mut().zip(&rows) {
@@ -235,11 +232,7 @@ fn some_rows<S: Widen, const N: usize>(
             *sum = simd.mul_add_e_f32s(product, simd.splat_f32s(scales[block]), *sum);
         }
     }
-    let mut products = [0.0; N];
-    for (product, sum) in products.iter_mut().zip(sums) {
-        *product = simd.reduce_sum_f32s(sum);
-    }
-    products
+    sums.map(|sum| simd.reduce_sum_f32s(sum))
 }
 
 #[cfg(test)]

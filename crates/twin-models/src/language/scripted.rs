@@ -85,19 +85,6 @@ impl ScriptedModel {
         locked(&self.requests).clone()
     }
 
-    fn prompt_tokens(&self, input: &Input) -> Result<usize, GenerateError> {
-        let prompt_tokens = match input {
-            Input::Messages(messages) => self.encode_chat(messages, true)?.len(),
-            Input::Tokens(token_ids) => token_ids.len(),
-        };
-        let context_length = self.info.context_length;
-        match prompt_tokens {
-            0 => Err(GenerateError::EmptyPrompt),
-            tokens if tokens >= context_length => Err(GenerateError::PromptTooLong { prompt_tokens, context_length }),
-            _ => Ok(prompt_tokens),
-        }
-    }
-
     fn script_for(&self, request: &GenerateRequest) -> String {
         let mut requests = locked(&self.requests);
         let count = requests.len();
@@ -164,7 +151,17 @@ impl LanguageModel for ScriptedModel {
     ) -> Result<Generation, GenerateError> {
         let start = Instant::now();
         request.sampling.validate()?;
-        let (prompt_tokens, context_length) = (self.prompt_tokens(&request.input)?, self.info.context_length);
+        let prompt_tokens = match &request.input {
+            Input::Messages(messages) => self.encode_chat(messages, true)?.len(),
+            Input::Tokens(token_ids) => token_ids.len(),
+        };
+        let context_length = self.info.context_length;
+        if prompt_tokens == 0 {
+            return Err(GenerateError::EmptyPrompt);
+        }
+        if prompt_tokens >= context_length {
+            return Err(GenerateError::PromptTooLong { prompt_tokens, context_length });
+        }
         let script = self.script_for(request);
         let limit = request.sampling.max_new_tokens.min(context_length - prompt_tokens);
         let mut filter = StopFilter::new(&request.sampling.stop);

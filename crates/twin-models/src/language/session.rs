@@ -3,11 +3,10 @@
 //!
 //! Adapters are applied beside the weights and never merged into them, so one base serves many.
 
-use rayon::prelude::*;
 use twin_domain::CancelFlag;
 
 use super::architecture::Architecture;
-use super::attention::{Heads, KeysValues, attend_one};
+use super::attention::{Heads, attend_token};
 use super::decoder::{Decoder, LayerCache, LayerTape, Rows, Scratch, fit};
 use super::lora::Group;
 use super::matvec::{LowRank, Quantized, RowMatrix};
@@ -16,8 +15,6 @@ use super::weights::Weights;
 
 /// Prompt tokens between two looks at the cancel flag.
 pub(crate) const PREFILL_CHUNK: usize = 256;
-/// Tokens from which the heads are divided over the threads.
-const PARALLEL_HEADS_FROM: usize = 160;
 
 /// The weights for decoding, rounded to eight bits.
 pub(crate) struct QuantizedWeights {
@@ -58,7 +55,7 @@ pub(crate) struct Session {
 struct StepRoom {
     normed: Vec<f32>,
     qkv: Vec<f32>,
-    scores: Vec<f32>,
+    parts: Vec<f32>,
     attended: Vec<f32>,
     gate_up: Vec<f32>,
     activated: Vec<f32>,
@@ -139,7 +136,7 @@ impl Session {
         cache.keys.extend_from_slice(&qkv[query..query + kv]);
         cache.values.extend_from_slice(&qkv[query + kv..]);
         let attended = fit(&mut room.attended, query);
-        attend_heads(Heads::of(sizes), &qkv[..query], cache, &mut room.scores, attended);
+        attend_token(Heads::of(sizes), &qkv[..query], &cache.keys, &cache.values, &mut room.parts, attended);
 
         let result = fit(&mut room.result, sizes.hidden_size);
         let place = Place { layer, group: Group::AttentionOutput, dense: &weights.output, quantized };
@@ -198,26 +195,5 @@ impl Place<'_> {
         let additions: Vec<_> =
             targets.map(|((columns, b), hidden)| LowRank { first: columns.start, b, hidden }).collect();
         matrix.product(y, x, &additions);
-    }
-}
-
-/// Attention of one token's heads over the cache.
-fn attend_heads(heads: Heads, queries: &[f32], cache: &LayerCache, scores: &mut Vec<f32>, out: &mut [f32]) {
-    let kv_width = heads.kv_heads * heads.head_dim;
-    let tokens = cache.keys.len() / kv_width;
-    let scores = fit(scores, heads.heads * tokens);
-    type HeadOf<'a> = (usize, ((&'a [f32], &'a mut [f32]), &'a mut [f32]));
-    let one = |(head, ((query, scores), out)): HeadOf<'_>| {
-        let column = head / (heads.heads / heads.kv_heads) * heads.head_dim;
-        let (keys, values) = (&cache.keys[column..], &cache.values[column..]);
-        let source = KeysValues { keys, values, stride: kv_width, past: tokens - 1 };
-        attend_one(query, source, 1.0 / (heads.head_dim as f32).sqrt(), scores, out);
-    };
-    if tokens < PARALLEL_HEADS_FROM {
-        let parts = queries.chunks_exact(heads.head_dim).zip(scores.chunks_exact_mut(tokens));
-        parts.zip(out.chunks_exact_mut(heads.head_dim)).enumerate().for_each(one);
-    } else {
-        let parts = queries.par_chunks_exact(heads.head_dim).zip(scores.par_chunks_exact_mut(tokens));
-        parts.zip(out.par_chunks_exact_mut(heads.head_dim)).enumerate().for_each(one);
     }
 }

@@ -38,8 +38,10 @@ fn answer(model: &dyn LanguageModel, request: &GenerateRequest) -> Generation {
 fn the_same_seed_gives_the_same_answer() {
     let model = tiny::model();
     let first = answer(&*model, &ask("hello", drawn(40)));
-    assert_eq!(first.finish_reason, FinishReason::Length);
-    assert_eq!(first.usage.new_tokens, 40);
+    assert!(first.usage.new_tokens > 5);
+    let short = answer(&*model, &ask("hello", drawn(3)));
+    assert_eq!((short.finish_reason, short.usage.new_tokens), (FinishReason::Length, 3));
+    assert!(first.text.starts_with(short.text.trim_end_matches('\u{FFFD}')));
     let again = answer(&*model, &ask("hello", drawn(40)));
     assert_eq!(first.text, again.text);
     let other = answer(&*model, &ask("hello", Sampling { seed: 5, ..drawn(40) }));

@@ -21,14 +21,16 @@ fn a_few_samples_are_learned_by_heart() {
     let mut trainer = Trainer::new(tiny::model(), config(0.0)).unwrap();
     let examples: Vec<_> = (0..4).map(|seed| tiny::example(24, seed)).collect();
     let first = step(&mut trainer, &examples, 1e-2);
+    // The output matrix is frozen and its rows are short, so even a state that points straight at its token leaves a loss of
+    // about log(1 + 259·e^0.4 / e^4.9) = 1.3: a quarter of the first one is by heart.
     let mut last = first;
     for _ in 0..1500 {
         last = step(&mut trainer, &examples, 1e-2);
-        if last < 0.1 * first {
+        if last < 0.3 * first {
             break;
         }
     }
-    assert!(last < 0.1 * first, "the loss went from {first} to {last} only");
+    assert!(last < 0.3 * first, "the loss went from {first} to {last} only");
 }
 
 #[test]

@@ -1,8 +1,28 @@
 //! The arrows of ARCHITECTURE.md: which crate may know which.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
-use cargo_metadata::{DependencyKind, MetadataCommand};
+use serde::Deserialize;
+
+/// What is needed here of `cargo metadata --format-version 1`.
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    /// `dev`, `build`, or nothing for a normal one.
+    kind: Option<String>,
+}
 
 /// What each crate may use of the others, tests excepted.
 const ALLOWED: [(&str, &[&str]); 9] = [
@@ -43,12 +63,14 @@ const OWNED: [(&str, &str); 6] = [
 const NOT_IN_DOMAIN: [&str; 5] = ["tokio", "axum", "reqwest", "candle-core", "qdrant-edge"];
 
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
-    let metadata = MetadataCommand::new().no_deps().other_options(vec!["--offline".to_owned()]).exec().unwrap();
-    let normal = |package: &cargo_metadata::Package| {
-        let all = package.dependencies.iter().filter(|dependency| dependency.kind != DependencyKind::Development);
-        all.map(|dependency| dependency.name.clone()).collect::<BTreeSet<_>>()
+    let mut cargo = Command::new(env!("CARGO"));
+    let output = cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).output().unwrap();
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).unwrap();
+    let normal = |package: Package| {
+        let all = package.dependencies.into_iter().filter(|dependency| dependency.kind.as_deref() != Some("dev"));
+        (package.name, all.map(|dependency| dependency.name).collect())
     };
-    metadata.packages.iter().map(|package| (package.name.to_string(), normal(package))).collect()
+    metadata.packages.into_iter().map(normal).collect()
 }
 
 #[test]

@@ -73,15 +73,15 @@ fn measure(
     let corpus = Corpus { store, embedder, view, author: &author.id, author_name: &author.name };
     let count = |text: &str| embedder.count_tokens(text);
     let found = retrieve(&corpus, &question.question, &Filter::default(), &RetrievalConfig::default(), &count)?;
-    let anchor = Evidence::new(&found.passages, embedder)?.quotation(&question.question, embedder)?;
-    let anchor_passage = anchor.as_ref().and_then(|anchor| anchor.citations.first()).copied();
-    tally.add(question, &found, anchor_passage);
+    let anchors = Evidence::new(found.passages.clone(), embedder)?.quotations(&question.question, embedder)?;
+    let cited: Vec<usize> = anchors.iter().flat_map(|anchor| anchor.citations.iter().copied()).collect();
+    tally.add(question, &found, &cited);
     let trace = &found.trace;
     println!(
         "{}",
         serde_json::json!({
             "question": question.question, "answerable": question.url.is_some(), "rank": rank(question, &found),
-            "quoted": anchor.map(|anchor| anchor.text), "relevant": trace.relevant, "similarity": trace.similarity,
+            "quoted": anchors.into_iter().map(|anchor| anchor.text).collect::<Vec<_>>(), "relevant": trace.relevant, "similarity": trace.similarity,
             "word_share": trace.word_share,
         })
     );
@@ -101,7 +101,7 @@ fn rank(question: &Question, found: &Retrieval) -> Option<usize> {
 }
 
 impl Tally {
-    fn add(&mut self, question: &Question, found: &Retrieval, anchor: Option<usize>) {
+    fn add(&mut self, question: &Question, found: &Retrieval, cited: &[usize]) {
         self.milliseconds += (found.trace.embed_seconds + found.trace.query_seconds) * 1e3;
         let Some(url) = &question.url else {
             self.unanswerable += 1;
@@ -109,7 +109,7 @@ impl Tally {
             return;
         };
         let rank = rank(question, found);
-        let quoted = anchor.is_some_and(|number| found.passages[number - 1].document.url == *url);
+        let quoted = cited.iter().any(|number| found.passages[number - 1].document.url == *url);
         self.answerable += 1;
         self.first += usize::from(rank == Some(1));
         self.among_three += usize::from(rank.is_some_and(|rank| rank <= 3));

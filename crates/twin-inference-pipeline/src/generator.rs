@@ -13,6 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use twin_domain::CancelFlag;
 use twin_models::language::{FinishReason, GenerateError, GenerateRequest, Generation, LanguageModel, Timings, Usage};
 
+use crate::cite::Patience;
+
 /// How many pieces of text may wait for a slow reader.
 const TEXT_BUFFER: usize = 16;
 
@@ -41,6 +43,7 @@ pub struct Running {
 
 struct Job {
     request: GenerateRequest,
+    patience: Option<Patience>,
     cancel: CancelFlag,
     text: mpsc::Sender<String>,
     done: oneshot::Sender<Result<Generation, GenerateError>>,
@@ -80,7 +83,7 @@ impl Generator {
         permit.map(Permit).map_err(|_| SubmitError::Full { waiting: self.capacity - 1 })
     }
 
-    /// Hands a request to the thread.
+    /// Hands a request to the thread. When `patience` is over, the answer ends as if the model had ended it.
     ///
     /// # Errors
     /// [`SubmitError::Stopped`] when the thread is gone.
@@ -88,11 +91,12 @@ impl Generator {
         &self,
         _permit: &Permit,
         request: GenerateRequest,
+        patience: Option<Patience>,
         cancel: CancelFlag,
     ) -> Result<Running, SubmitError> {
         let (text_sender, text) = mpsc::channel(TEXT_BUFFER);
         let (done_sender, done) = oneshot::channel();
-        let job = Job { request, cancel, text: text_sender, done: done_sender };
+        let job = Job { request, patience, cancel, text: text_sender, done: done_sender };
         self.jobs.send(job).map_err(|_| SubmitError::Stopped)?;
         Ok(Running { text, done })
     }
@@ -104,17 +108,29 @@ impl Generator {
 }
 
 fn serve(model: &dyn LanguageModel, job: Job) {
-    let Job { request, cancel, text, done } = job;
+    let Job { request, mut patience, cancel, text, done } = job;
     // Whoever asked may have left while this was waiting; then the prompt is not even read.
     if text.is_closed() || cancel.is_cancelled() {
         let _ = done.send(Ok(nothing())); // Nobody may be left to read it.
         return;
     }
     let generate = || {
-        model.generate(&request, &cancel, &mut |piece| match text.blocking_send(piece.to_owned()) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        })
+        let mut withheld = None;
+        let mut generation = model.generate(&request, &cancel, &mut |piece| {
+            if patience.as_mut().is_some_and(|patience| patience.follow(piece).is_break()) {
+                withheld = Some(piece.len());
+                return ControlFlow::Break(());
+            }
+            match text.blocking_send(piece.to_owned()) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        })?;
+        if let Some(length) = withheld {
+            generation.text.truncate(generation.text.len() - length);
+            generation.finish_reason = FinishReason::Stop;
+        }
+        Ok(generation)
     };
     // A panic in the model must not take the thread away from everybody else; the request's channel closes, which is
     // reported as a failure of this one answer.
@@ -168,7 +184,7 @@ mod tests {
     async fn dropping_the_reader_stops_the_model() {
         let generator = slow(1);
         let permit = generator.admit().unwrap();
-        let mut running = generator.submit(&permit, request(), CancelFlag::new()).unwrap();
+        let mut running = generator.submit(&permit, request(), None, CancelFlag::new()).unwrap();
         assert!(running.text.recv().await.is_some());
         let Running { text, done } = running;
         let begun = Instant::now();
@@ -188,11 +204,11 @@ mod tests {
         let permit = generator.admit().unwrap();
         let mut bad = request();
         bad.sampling.seed = 1;
-        let running = generator.submit(&permit, bad, CancelFlag::new()).unwrap();
+        let running = generator.submit(&permit, bad, None, CancelFlag::new()).unwrap();
         assert!(running.done.await.is_err());
         let mut good = request();
         good.sampling.seed = 2;
-        let running = generator.submit(&permit, good, CancelFlag::new()).unwrap();
+        let running = generator.submit(&permit, good, None, CancelFlag::new()).unwrap();
         assert_eq!(running.done.await.unwrap().unwrap().text, "Fine.");
     }
 }

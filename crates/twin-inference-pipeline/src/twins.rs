@@ -35,6 +35,8 @@ pub struct InferenceConfig {
     pub ask: Sampling,
     /// How a draft is written.
     pub write: Sampling,
+    /// After so many statements in a row that no passage supports, an answer ends; 0 lets it go on.
+    pub patience: usize,
     /// The most earlier messages of a conversation that the model sees.
     pub history: usize,
     /// The most tokens they may have.
@@ -45,17 +47,27 @@ pub struct InferenceConfig {
 
 impl Default for InferenceConfig {
     fn default() -> Self {
-        let base = Sampling { repetition_penalty: 1.15, repetition_window: 128, ..Sampling::default() };
         Self {
             retrieval: RetrievalConfig::default(),
-            // Near to the passages for answers, freer for drafts.
-            // A model that goes on with a numbered passage has nothing more of its own to say.
-            ask: Sampling { temperature: 0.3, max_new_tokens: 220, stop: vec!["\n[".to_owned()], ..base.clone() },
-            write: Sampling { temperature: 0.8, max_new_tokens: 600, ..base },
+            ask: answering(),
+            write: Sampling::draft(600),
+            patience: 2,
             history: 4,
             history_tokens: 400,
             queue: 16,
         }
+    }
+}
+
+/// How answers are drawn: near to the passages, whose words may be used again.
+fn answering() -> Sampling {
+    Sampling {
+        temperature: 0.2,
+        repetition_penalty: 1.05,
+        max_new_tokens: 160,
+        // A model that goes on with a numbered passage or a heading has nothing more of its own to say.
+        stop: vec!["\n[".to_owned(), "\n#".to_owned()],
+        ..Sampling::default()
     }
 }
 

@@ -13,11 +13,15 @@ such take tell than that that's the their theirs them then there these they thin
 up upon us use used very want was way we well were what what's when where which while who whom whose why will with would write written \
 wrote yes yet you your yours";
 
-/// The content words of a text in lower case, plurals and possessives cut, each once.
+/// The content words of a text in lower case, plurals and possessives cut, numbers in digits, each once.
 pub fn content_words(text: &str) -> BTreeSet<String> {
     let stop = |word: &str| STOP_WORDS.split_whitespace().any(|stop| stop == word);
     let words = text.unicode_words().map(|word| word.to_lowercase().replace('’', "'"));
-    words.filter(|word| !stop(word)).map(|word| stem(&word)).filter(|word| !word.is_empty()).collect()
+    words
+        .filter(|word| !stop(word))
+        .map(|word| number_word(&word).unwrap_or_else(|| stem(&word)))
+        .filter(|word| !word.is_empty())
+        .collect()
 }
 
 /// A word without the endings that change most: enough to meet its other forms, no more.
@@ -116,6 +120,7 @@ mod tests {
     fn other_forms_of_a_word_meet() {
         let set = content_words;
         assert_eq!(set("caulked seams"), set("The caulking of a seam"));
+        assert_eq!(set("Ivo's twelve volts"), set("12 volts of Ivo"));
         assert_eq!(set("What did you write about it?"), BTreeSet::new());
     }
 

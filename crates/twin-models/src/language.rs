@@ -3,6 +3,7 @@
 //! Training, evaluation and serving use one decoder in one numeric form (dense f32; weights in eight bits only where tokens
 //! are decoded one by one). Schedules, data sets and servers are elsewhere: this module knows tokens and messages.
 
+mod answer;
 mod answer_text;
 mod architecture;
 mod attention;

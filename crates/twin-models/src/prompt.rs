@@ -149,7 +149,8 @@ mod tests {
         let passage = Passage { number: 1, title: "On engines".into(), text: "It weaves {{ algebra }}.".into() };
         let request = Request::Ask { question: "What does it weave?".into() };
         let messages = PromptSet::builtin().unwrap().render(&ada(), &request, &[passage], &[]).unwrap();
-        let expected = "Passages from Ada's posts:\n\n[1] On engines\nIt weaves {{ algebra }}.\n\nWhat does it weave?";
+        let expected = "Passages from Ada's posts:\n\n[1] On engines\nIt weaves {{ algebra }}.\n\n\
+                        Answer from the passages: What does it weave?";
         assert_eq!(messages[1].content, expected);
     }
 

@@ -1,8 +1,12 @@
 //! Training sets from the feature store: the author's own passages as targets, with instructions made by rules.
 //!
-//! No model takes part. A title asks for the opening of its post, a heading for its section, a heading that is a question
-//! is asked, and a passage asks for the passage after it. The target is always a verbatim slice of a document and the
-//! loss is on the author's words only: quotations and code stand in the input and are masked.
+//! No model takes part. A title asks for the opening of its post, a heading for its section, a passage for the passage after
+//! it; a heading that is a question is asked, and so is what a telling sentence answers ([`questions`]). The target is always
+//! a verbatim slice of a document and the loss is on the author's words only: quotations and code stand in the input and are
+//! masked.
+//!
+//! Some prompts come with passages, as they do in use. What is asked is answered by one of them; what is to be written is in
+//! none, so that a twin quotes when it is asked and does not copy when it writes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,20 +15,23 @@ use jiff::Timestamp;
 use twin_domain::feature_store::StoredDocument;
 use twin_domain::training_set::TrainingDocument;
 use twin_domain::{
-    Author, Document, Example, FeatureStore, FeatureViewId, Split, StoreError, Task, TrainingSet, TrainingSetId,
-    TrainingSetStore,
+    Author, Example, FeatureStore, FeatureViewId, Split, StoreError, Task, TrainingSet, TrainingSetId, TrainingSetStore,
 };
 use twin_models::prompt::{Passage, PromptError, PromptSet, Request};
 
 pub use self::gates::{GateError, check};
+use self::library::{Library, numbered};
 use self::outline::{Outline, Section};
+use self::questions::RuleQuestion;
 
 mod gates;
+mod library;
 mod outline;
+mod questions;
 mod split;
 
 /// The version of the rules in this module. It is part of a training set's content, so changing a rule makes new sets.
-const RECIPE: &str = "sft-1";
+const RECIPE: &str = "sft-2";
 
 /// How a training set is made.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +40,10 @@ pub struct DatasetConfig {
     pub max_target_tokens: usize,
     /// How many tokens of the passage before a target are shown when the task is to continue.
     pub opening_tokens: usize,
+    /// The most tokens of a passage that a prompt comes with.
+    pub passage_tokens: usize,
+    /// How many questions are made by rule from a document.
+    pub questions: usize,
     /// The share of the documents, newest first, that are test.
     pub test_share: f64,
     /// The share of the documents, those before the test documents, that are calibration.
@@ -42,7 +53,14 @@ pub struct DatasetConfig {
 impl Default for DatasetConfig {
     fn default() -> Self {
         // 400 tokens of target leave room for the prompt in a sequence of 512, the length that training is fastest at.
-        Self { max_target_tokens: 400, opening_tokens: 80, test_share: 0.15, calibration_share: 0.10 }
+        Self {
+            max_target_tokens: 400,
+            opening_tokens: 80,
+            passage_tokens: 100,
+            questions: 3,
+            test_share: 0.15,
+            calibration_share: 0.10,
+        }
     }
 }
 
@@ -90,11 +108,12 @@ pub fn build<S: FeatureStore + TrainingSetStore + ?Sized>(
         });
     }
 
+    let train: Vec<_> =
+        stored.iter().zip(&splits).filter(|(_, split)| **split == Split::Train).map(|(s, _)| s).collect();
+    let library = Library::of(&train, config.passage_tokens, count_tokens);
     let mut maker = ExampleMaker { author, prompts, config, count_tokens, examples: Vec::new() };
-    for (index, document) in stored.iter().enumerate() {
-        // What a question is answered from in training: its own section, between passages of another training document.
-        let distractor = neighbour_in(&splits, index, Split::Train).map(|other| &stored[other].document);
-        maker.add_document(document, splits[index], distractor)?;
+    for (document, split) in stored.iter().zip(&splits) {
+        maker.add_document(document, *split, &library)?;
     }
     let mut examples = maker.examples;
     // The order in which the store keeps them; within a split, the order of the documents.
@@ -138,7 +157,7 @@ pub fn measured_passages(
     count_tokens: &dyn Fn(&str) -> usize,
 ) -> Result<Vec<Example>, DatasetError> {
     let mut maker = ExampleMaker { author, prompts, config, count_tokens, examples: Vec::new() };
-    maker.add_running_text(document, Split::Test)?;
+    maker.add_running_text(document, Split::Test, None)?;
     Ok(maker.examples)
 }
 
@@ -162,12 +181,6 @@ fn counts(examples: &[Example]) -> BTreeMap<String, usize> {
     counts
 }
 
-/// The next document after `index`, going round, that is in `split`.
-fn neighbour_in(splits: &[Split], index: usize, split: Split) -> Option<usize> {
-    let count = splits.len();
-    (1..count).map(|step| (index + step) % count).find(|other| splits[*other] == split)
-}
-
 /// The slice of a document that an example asks for.
 struct Target {
     range: Range<usize>,
@@ -183,31 +196,33 @@ struct ExampleMaker<'a> {
 }
 
 impl ExampleMaker<'_> {
-    fn add_document(
-        &mut self,
-        stored: &StoredDocument,
-        split: Split,
-        distractor: Option<&Document>,
-    ) -> Result<(), DatasetError> {
-        self.add_running_text(stored, split)?;
+    fn add_document(&mut self, stored: &StoredDocument, split: Split, library: &Library) -> Result<(), DatasetError> {
+        self.add_running_text(stored, split, Some(library))?;
         let outline = Outline::of(&stored.document.text);
-        for section in outline.sections.iter().filter(|section| !section.heading.is_empty()) {
-            self.add_section(stored, split, section, distractor)?;
+        for (index, section) in outline.sections.iter().enumerate().filter(|(_, section)| !section.heading.is_empty()) {
+            self.add_section(stored, split, index, section, library)?;
         }
-        Ok(())
+        self.add_questions(stored, split, &outline, library)
     }
 
     /// The title asks for the first passage, and each passage for the next.
-    fn add_running_text(&mut self, stored: &StoredDocument, split: Split) -> Result<(), DatasetError> {
+    fn add_running_text(
+        &mut self,
+        stored: &StoredDocument,
+        split: Split,
+        library: Option<&Library>,
+    ) -> Result<(), DatasetError> {
         let text = &stored.document.text;
+        let title = &stored.document.info.title;
         let blocks = Outline::of(text).blocks;
         let limit = self.config.max_target_tokens;
         let passages = outline::passages(text, &blocks, limit, self.count_tokens);
         for (index, passage) in passages.iter().enumerate() {
             let target = Target { range: passage.clone(), complete: index + 1 == passages.len() };
             if index == 0 {
-                let request = Request::WritePost { title: stored.document.info.title.clone() };
-                self.push(stored, split, Task::WritePost, &request, &[], &target)?;
+                let request = Request::WritePost { title: title.clone() };
+                let context = library.map_or_else(Vec::new, |library| related(library, stored, text.len(), title));
+                self.push(stored, split, Task::WritePost, &request, &context, &target)?;
             } else {
                 let before = &text[passages[index - 1].clone()];
                 let opening = outline::tail(before, self.config.opening_tokens, self.count_tokens);
@@ -222,48 +237,58 @@ impl ExampleMaker<'_> {
         &mut self,
         stored: &StoredDocument,
         split: Split,
+        index: usize,
         section: &Section,
-        distractor: Option<&Document>,
+        library: &Library,
     ) -> Result<(), DatasetError> {
         let text = &stored.document.text;
-        // A section is the beginning of a text of its own: its first passage is enough.
-        let limit = self.config.max_target_tokens / 2;
+        let title = &stored.document.info.title;
+        // A section is the beginning of a text of its own: its first passage is enough; of an answer, its beginning.
+        let asks = section.heading.ends_with('?');
+        let limit = if asks { self.config.passage_tokens } else { self.config.max_target_tokens / 2 };
         let passages = outline::passages(text, &section.blocks, limit, self.count_tokens);
         let Some(passage) = passages.first() else { return Ok(()) };
-        let target = Target { range: passage.clone(), complete: passages.len() == 1 };
-        if section.heading.ends_with('?') {
+        let target = Target { range: passage.clone(), complete: asks || passages.len() == 1 };
+        if asks {
             let request = Request::Ask { question: section.heading.clone() };
-            let context = self.context(stored, section, passage, distractor);
+            let right = (format!("{title} › {}", section.heading), text[passage.clone()].to_owned());
+            let context =
+                beside_another(right, passage.start, library.related(&section.heading, stored.document.info.id));
             self.push(stored, split, Task::AnswerQuestion, &request, &context, &target)
         } else {
-            let title = stored.document.info.title.clone();
-            let request = Request::WriteSection { title, heading: section.heading.clone() };
-            self.push(stored, split, Task::WriteSection, &request, &[], &target)
+            let request = Request::WriteSection { title: title.clone(), heading: section.heading.clone() };
+            let context = related(library, stored, index, &format!("{title} {}", section.heading));
+            self.push(stored, split, Task::WriteSection, &request, &context, &target)
         }
     }
 
-    /// The passages that a question comes with: the section that answers it and one that does not, as retrieval gives
-    /// them in use (Zhang et al., "RAFT", 2024). Which comes first depends on the passage, so that no place is favoured.
-    fn context(
-        &self,
+    /// What the document's most telling sentences answer.
+    fn add_questions(
+        &mut self,
         stored: &StoredDocument,
-        section: &Section,
-        answer: &Range<usize>,
-        distractor: Option<&Document>,
-    ) -> Vec<Passage> {
-        let title = &stored.document.info.title;
-        let right = (format!("{title} › {}", section.heading), stored.document.text[answer.clone()].to_owned());
-        let wrong = distractor.and_then(|other| {
-            let blocks = Outline::of(&other.text).blocks;
-            let first = outline::passages(&other.text, &blocks, self.config.opening_tokens, self.count_tokens);
-            first.first().map(|range| (other.info.title.clone(), other.text[range.clone()].to_owned()))
-        });
-        let mut pair: Vec<_> = [Some(right), wrong].into_iter().flatten().collect();
-        if answer.start % 2 == 1 {
-            pair.reverse();
+        split: Split,
+        outline: &Outline,
+        library: &Library,
+    ) -> Result<(), DatasetError> {
+        let (text, info) = (&stored.document.text, &stored.document.info);
+        let DatasetConfig { passage_tokens, questions, .. } = *self.config;
+        let (blocks, rarity) = (&outline.blocks, &library.rarity);
+        let made = questions::of_document(
+            text,
+            blocks,
+            &stored.not_voice,
+            rarity,
+            passage_tokens,
+            questions,
+            self.count_tokens,
+        );
+        for RuleQuestion { question, answer, passage } in made {
+            let right = (info.title.clone(), text[passage.clone()].to_owned());
+            let context = beside_another(right, answer.start, library.related(&question, info.id));
+            let target = Target { range: answer, complete: true };
+            self.push(stored, split, Task::AnswerQuestion, &Request::Ask { question }, &context, &target)?;
         }
-        let number = |(index, (title, text))| Passage { number: index + 1, title, text };
-        pair.into_iter().enumerate().map(number).collect()
+        Ok(())
     }
 
     fn push(
@@ -296,6 +321,22 @@ impl ExampleMaker<'_> {
         });
         Ok(())
     }
+}
+
+/// The passage that answers and one that does not. Which comes first depends on the place of the answer, so that no place in
+/// the prompt is favoured.
+fn beside_another(right: (String, String), place: usize, wrong: Option<(String, String)>) -> Vec<Passage> {
+    let mut pair: Vec<_> = [Some(right), wrong].into_iter().flatten().collect();
+    if place % 2 == 1 {
+        pair.reverse();
+    }
+    numbered(pair)
+}
+
+/// For every other text that is to be written, a passage of another document on the same subject.
+fn related(library: &Library, stored: &StoredDocument, place: usize, subject: &str) -> Vec<Passage> {
+    let with = place % 2 == 1;
+    numbered(with.then(|| library.related(subject, stored.document.info.id)).flatten())
 }
 
 /// The part of `quoted` that lies in `range`, counted from the start of `range`.

@@ -106,7 +106,9 @@ impl Config {
         figment = match &arguments.config {
             Some(file) if !file.is_file() => anyhow::bail!("there is no configuration file `{}`", file.display()),
             Some(file) => figment.merge(Toml::file_exact(file)),
-            None => figment.merge(Toml::file_exact("twin.toml")),
+            // Here alone, not in the directories above: what is in force must not depend on who owns `/tmp`.
+            None if Path::new("twin.toml").is_file() => figment.merge(Toml::file_exact("twin.toml")),
+            None => figment,
         };
         figment = figment.merge(Env::prefixed("TWIN__").split("__"));
         if let Some(dir) = &arguments.data_dir {

@@ -23,6 +23,10 @@ export function hideSources() {
 
 function source(passage, current, evidence) {
   const text = element("div", "passage");
+  // A long passage scrolls, so it can be reached by keyboard too.
+  text.tabIndex = 0;
+  text.setAttribute("role", "group");
+  text.setAttribute("aria-label", `Passage ${passage.number}`);
   renderAnswer(text, passage.text, parts(passage.text, current ? evidence : null), () => []);
   const where = [passage.date && day(passage.date), ...passage.heading_path].filter(Boolean).join(" · ");
   const heading = element("h3", "", element("span", "number", String(passage.number)), element("span", "", passage.title));

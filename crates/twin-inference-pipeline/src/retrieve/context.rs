@@ -13,7 +13,7 @@ pub(super) fn build(
 ) -> Vec<FoundPassage> {
     let mut passages: Vec<Run<'_>> = Vec::new();
     let mut room = config.max_tokens;
-    for Found { scored, .. } in found {
+    for Found { scored, value, .. } in found {
         let of_document = passages.iter().filter(|run| run.first().chunk.document == scored.chunk.document);
         if of_document.map(|run| run.chunks.len()).sum::<usize>() >= config.max_per_document {
             continue;
@@ -23,7 +23,7 @@ pub(super) fn build(
         let Some(left) = room.checked_sub(count_tokens(&scored.chunk.text) + title_tokens) else { continue };
         match neighbour {
             Some(index) => passages[index].add(scored),
-            None if passages.len() < config.max_passages => passages.push(Run { chunks: vec![scored] }),
+            None if passages.len() < config.max_passages => passages.push(Run { chunks: vec![scored], value: *value }),
             None => continue,
         }
         room = left;
@@ -34,6 +34,8 @@ pub(super) fn build(
 /// Chunks of one document that follow each other, in order. Never empty.
 struct Run<'a> {
     chunks: Vec<&'a ScoredChunk>,
+    /// Of the best.
+    value: f32,
 }
 
 impl<'a> Run<'a> {
@@ -63,7 +65,7 @@ impl<'a> Run<'a> {
             heading_path: self.first().chunk.heading_path.clone(),
             text: self.chunks.iter().map(|scored| scored.chunk.text.as_str()).collect(),
             chunks: self.chunks.iter().map(|scored| scored.chunk.id).collect(),
-            score: best(|scored| scored.score),
+            score: self.value,
             similarity: best(|scored| scored.similarity),
         }
     }

@@ -31,7 +31,7 @@ fn scored(document: usize, ordinal: u32, text: &str, similarity: f32) -> ScoredC
 }
 
 fn found(chunks: &[ScoredChunk]) -> Vec<Found> {
-    chunks.iter().map(|scored| Found { scored: scored.clone(), word_share: 0.0 }).collect()
+    chunks.iter().map(|scored| Found { scored: scored.clone(), word_share: 0.0, value: scored.similarity }).collect()
 }
 
 fn build(chunks: &[ScoredChunk], config: &RetrievalConfig) -> Vec<FoundPassage> {

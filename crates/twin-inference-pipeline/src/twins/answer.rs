@@ -13,7 +13,7 @@ use twin_models::prompt::{PromptError, Request};
 
 use super::prepare::{Prepared, spoken};
 use super::{Trace, TwinError, Twins};
-use crate::cite::{Evidence, Piece, cite};
+use crate::cite::{Patience, Piece};
 use crate::conversations::ConversationError;
 use crate::generator::{Permit, SubmitError, nothing};
 use crate::retrieve::{FoundPassage, RetrieveError};
@@ -140,7 +140,10 @@ impl Twins {
         let _ = events.send(Event::Retrieval { passages, relevant }).await;
         let written = match prepared.abstention {
             Some(text) => abstention(text, begun, &events).await,
-            None => self.generate(permit, &prepared, &events, cancel, begun).await?,
+            None => {
+                let patience = self.patience(&prepared, &request.request);
+                self.generate(permit, &prepared, patience, &events, cancel, begun).await?
+            }
         };
         let quotes = matches!(request.request, Request::Ask { .. });
         let answer = self.cite(prepared, written, quotes, begun, &events).await?;
@@ -154,11 +157,12 @@ impl Twins {
         Ok(answer)
     }
 
-    /// Lets the model write and passes on what it writes.
+    /// Lets the model write and passes on what it writes, until patience is over.
     async fn generate(
         &self,
         permit: Permit,
         prepared: &Prepared,
+        patience: Option<Patience>,
         events: &mpsc::Sender<Event>,
         cancel: CancelFlag,
         begun: Instant,
@@ -166,7 +170,7 @@ impl Twins {
         let input = Input::Messages(prepared.messages.clone());
         let adapter = prepared.twin.adapter.clone();
         let job = GenerateRequest { input, adapter, sampling: prepared.sampling.clone() };
-        let mut running = self.generator.submit(&permit, job, cancel.clone())?;
+        let mut running = self.generator.submit(&permit, job, patience, cancel.clone())?;
         let mut first_token_seconds = None;
         loop {
             let text = tokio::select! {
@@ -205,9 +209,17 @@ impl Twins {
         let Written { generation, first_token_seconds } = written;
         let this = Arc::clone(self);
         let quotes = quotes && generation.finish_reason != FinishReason::Cancelled;
-        let (generated, passages) = (generation.text.clone(), prepared.retrieval.passages.clone());
+        let (generated, evidence) = (generation.text.clone(), prepared.evidence.clone());
         let question = prepared.retrieval.trace.query.clone();
-        let align = move || this.pieces(&generated, &question, &passages, quotes);
+        let align = move || {
+            let embedder = this.parts.embedder.as_ref();
+            // A draft is aligned too, but nothing is quoted into it.
+            match evidence {
+                None => Ok(vec![Piece::without_claim(generated)]),
+                Some(evidence) if quotes => evidence.cite(&generated, &question, embedder),
+                Some(evidence) => evidence.align(&generated, embedder),
+            }
+        };
         let pieces = tokio::task::spawn_blocking(align).await??;
         let text: String = pieces.iter().map(|piece| piece.text.as_str()).collect();
         // What citing added is part of the answer for whoever reads along.
@@ -217,22 +229,6 @@ impl Twins {
         let total_seconds = begun.elapsed().as_secs_f64();
         let trace = self.trace(prepared, pieces, &generation);
         Ok(Answer { text, trace: Trace { first_token_seconds, total_seconds, ..trace } })
-    }
-
-    /// The sentences of an answer with their citations. A draft is aligned too, but nothing is quoted into it.
-    fn pieces(
-        &self,
-        text: &str,
-        question: &str,
-        passages: &[FoundPassage],
-        quotes: bool,
-    ) -> Result<Vec<Piece>, EmbedError> {
-        let embedder = self.parts.embedder.as_ref();
-        match passages {
-            [] => Ok(vec![Piece::without_claim(text)]),
-            _ if quotes => cite(text, question, passages, embedder),
-            _ => Evidence::new(passages, embedder)?.align(text, embedder),
-        }
     }
 
     fn trace(&self, prepared: Prepared, pieces: Vec<Piece>, generation: &Generation) -> Trace {

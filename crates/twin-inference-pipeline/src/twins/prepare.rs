@@ -1,10 +1,13 @@
 //! All that is done before the model runs: the twin, its passages, and a prompt that fits the model.
 
+use std::sync::Arc;
+
 use twin_domain::{ChatMessage, Filter, Role};
 use twin_models::language::Sampling;
 use twin_models::prompt::Request;
 
 use super::{AnswerError, AnswerRequest, Twin, Twins};
+use crate::cite::{Evidence, Patience};
 use crate::retrieve::{Corpus, FoundPassage, Retrieval, is_follow_up, retrieve};
 
 /// What a twin says instead of answering, when nothing relevant was found.
@@ -19,6 +22,8 @@ pub(super) struct Prepared {
     pub retrieval: Retrieval,
     pub messages: Vec<ChatMessage>,
     pub sampling: Sampling,
+    /// The passages for citing; `None` without any.
+    pub evidence: Option<Arc<Evidence>>,
     /// What the twin says instead of answering, when nothing relevant was found.
     pub abstention: Option<&'static str>,
 }
@@ -42,7 +47,19 @@ impl Twins {
             candidate.passage = candidate.passage.filter(|number| *number <= given);
         }
         let sampling = asked.sampling.clone().unwrap_or_else(|| parts.config.sampling(&asked.request));
-        Ok(Prepared { twin, retrieval, messages, sampling, abstention })
+        let evidence = if retrieval.passages.is_empty() {
+            None
+        } else {
+            Some(Arc::new(Evidence::new(retrieval.passages.clone(), parts.embedder.as_ref())?))
+        };
+        Ok(Prepared { twin, retrieval, messages, sampling, evidence, abstention })
+    }
+
+    /// How long the reader of an answer bears with statements that nothing supports. A draft may say anything.
+    pub(super) fn patience(&self, prepared: &Prepared, request: &Request) -> Option<Patience> {
+        let limit = self.parts.config.patience;
+        let evidence = prepared.evidence.as_ref().filter(|_| limit > 0 && matches!(request, Request::Ask { .. }))?;
+        Some(Patience::new(Arc::clone(evidence), Arc::clone(&self.parts.embedder), limit))
     }
 
     /// What the author wrote on the subject. Nothing is looked up for a text that is to go on: it is its own context.

@@ -8,27 +8,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sha2::{Digest as _, Sha256};
 use twin_domain::{CancelFlag, ChatMessage, Digest};
 
-use super::answer_text::{Detokenizer, StopFilter};
+use super::answer::Answer;
 use super::architecture::Architecture;
 use super::decoder::{Decoder, LayerTape, Rows, Scratch};
 use super::gguf::GgufFile;
 use super::lora::Adapter;
 use super::loss::{LossScratch, Target};
 use super::ops::Rope;
-use super::sampling::sample;
 use super::session::{QuantizedWeights, Session};
 use super::tokenizer::{Tokenizer, TokenizerError};
 use super::training::{TrainError, TrainingExample, packs};
 use super::weights::{LoadModelError, Weights};
 use super::{
     AdapterError, FinishReason, GenerateError, GenerateRequest, Generation, Input, LanguageModel, ModelInfo, Nll,
-    Sampling, Timings, Usage,
+    Timings, Usage,
 };
 
 /// The form of the weights when tokens are decoded one by one. Prompts, evaluation and training use f32 always.
@@ -294,7 +291,7 @@ impl LanguageModel for Llama {
         let complete = self.read_prompt(&decoder, &mut session, &prompt[cached_tokens..], cancel);
         let read = start.elapsed();
         let room = self.info.context_length - prompt.len();
-        let mut answer = Answer::new(&self.tokenizer, &request.sampling, room, on_text);
+        let mut answer = Answer::new(&self.tokenizer, &request.sampling, &prompt, room, on_text);
         let finish_reason = if complete {
             let quantized = self.quantized();
             answer.write(&mut session, cancel, |session, token| {
@@ -319,89 +316,6 @@ fn timings(start: Instant, read: Duration, answer: &Answer<'_>, usage: Usage) ->
         total,
         prefill_tokens_per_second: rate(usage.prompt_tokens - usage.cached_tokens, read),
         decode_tokens_per_second: rate(usage.new_tokens.saturating_sub(1), total.saturating_sub(read)),
-    }
-}
-
-/// An answer that is being written.
-struct Answer<'a> {
-    tokenizer: &'a Tokenizer,
-    sampling: &'a Sampling,
-    limit: usize,
-    on_text: &'a mut dyn FnMut(&str) -> ControlFlow<()>,
-    detokenizer: Detokenizer<'a>,
-    filter: StopFilter<'a>,
-    tokens: Vec<u32>,
-    text: String,
-    first_token: Option<Instant>,
-}
-
-impl<'a> Answer<'a> {
-    fn new(
-        tokenizer: &'a Tokenizer,
-        sampling: &'a Sampling,
-        room: usize,
-        on_text: &'a mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> Self {
-        Self {
-            tokenizer,
-            sampling,
-            limit: sampling.max_new_tokens.min(room),
-            on_text,
-            detokenizer: Detokenizer::new(tokenizer),
-            filter: StopFilter::new(&sampling.stop),
-            tokens: Vec::new(),
-            text: String::new(),
-            first_token: None,
-        }
-    }
-
-    /// Draws token after token until something ends the answer; `step` computes what comes after a token.
-    fn write(
-        &mut self,
-        session: &mut Session,
-        cancel: &CancelFlag,
-        step: impl Fn(&mut Session, u32),
-    ) -> Result<FinishReason, GenerateError> {
-        let mut random = ChaCha8Rng::seed_from_u64(self.sampling.seed);
-        let reason = loop {
-            let recent = &self.tokens[self.tokens.len().saturating_sub(self.sampling.repetition_window)..];
-            let token = sample(session.logits(), recent, self.sampling, &mut random);
-            self.first_token.get_or_insert_with(Instant::now);
-            if self.tokenizer.is_end(token) {
-                break FinishReason::Stop;
-            }
-            self.tokens.push(token);
-            let text = self.detokenizer.push(token)?;
-            if self.show(&text).is_break() || cancel.is_cancelled() {
-                return Ok(FinishReason::Cancelled);
-            }
-            if self.filter.stopped() {
-                return Ok(FinishReason::Stop);
-            }
-            if self.tokens.len() >= self.limit {
-                break FinishReason::Length;
-            }
-            step(session, token);
-        };
-        let rest = self.detokenizer.finish()?;
-        if self.show(&rest).is_break() {
-            return Ok(FinishReason::Cancelled);
-        }
-        let held = self.filter.finish();
-        Ok(if self.give_out(held).is_break() { FinishReason::Cancelled } else { reason })
-    }
-
-    fn show(&mut self, text: &str) -> ControlFlow<()> {
-        let text = self.filter.push(text);
-        self.give_out(text)
-    }
-
-    fn give_out(&mut self, text: String) -> ControlFlow<()> {
-        if text.is_empty() {
-            return ControlFlow::Continue(());
-        }
-        self.text.push_str(&text);
-        (self.on_text)(&text)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Choosing the next token from the model's logits.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,9 @@ pub struct Sampling {
     pub repetition_penalty: f32,
     /// How many of the answer's last tokens count as lately.
     pub repetition_window: usize,
+    /// No run of so many tokens of the prompt is written again (`encoder_no_repeat_ngram_size` of transformers); 0 for no
+    /// such rule. A small model that is given passages copies them when it is to write something new.
+    pub no_copy_tokens: usize,
     /// The same seed gives the same answer.
     pub seed: u64,
     pub max_new_tokens: usize,
@@ -42,6 +45,7 @@ impl Default for Sampling {
             min_p: 0.05,
             repetition_penalty: 1.1,
             repetition_window: 64,
+            no_copy_tokens: 0,
             seed: 0,
             max_new_tokens: 512,
             stop: Vec::new(),
@@ -53,6 +57,19 @@ impl Sampling {
     /// The most likely token always.
     pub fn greedy(max_new_tokens: usize) -> Self {
         Self { temperature: 0.0, repetition_penalty: 1.0, max_new_tokens, ..Self::default() }
+    }
+
+    /// How drafts in an author's voice are drawn, when they are served and when they are measured: freely, without falling
+    /// into loops, and never more than a phrase of the passages at a time.
+    pub fn draft(max_new_tokens: usize) -> Self {
+        Self {
+            temperature: 0.8,
+            repetition_penalty: 1.15,
+            repetition_window: 128,
+            no_copy_tokens: 6,
+            max_new_tokens,
+            ..Self::default()
+        }
     }
 
     /// Checks that every number makes sense.
@@ -73,6 +90,9 @@ impl Sampling {
         if !(0.1..=10.0).contains(&self.repetition_penalty) {
             return refuse("repetition_penalty", "must be from 0.1 to 10");
         }
+        if self.no_copy_tokens == 1 {
+            return refuse("no_copy_tokens", "must be 0 or at least 2");
+        }
         if self.max_new_tokens == 0 {
             return refuse("max_new_tokens", "must be at least 1");
         }
@@ -86,14 +106,42 @@ impl Sampling {
 /// Tokens less likely than this against the best are never drawn, which spares sorting a whole vocabulary.
 const NEGLIGIBLE: f32 = 1e-8;
 
-/// Draws a token. `recent` are the tokens that the repetition penalty is for; logits that are not numbers count as
-/// impossible.
-pub fn sample(logits: &[f32], recent: &[u32], sampling: &Sampling, random: &mut impl Rng) -> u32 {
+/// The runs of a prompt that an answer must not copy.
+#[derive(Debug, Default)]
+pub struct Copies {
+    /// Tokens of a run before its last.
+    before: usize,
+    /// What follows such tokens in the prompt.
+    following: HashMap<Box<[u32]>, Vec<u32>>,
+}
+
+impl Copies {
+    /// The runs of `tokens` tokens of a prompt; with 0, none.
+    pub fn new(prompt: &[u32], tokens: usize) -> Self {
+        let mut following: HashMap<Box<[u32]>, Vec<u32>> = HashMap::new();
+        let runs = if tokens < 2 { prompt[..0].windows(1) } else { prompt.windows(tokens) };
+        for run in runs {
+            let (last, before) = (run[run.len() - 1], &run[..run.len() - 1]);
+            following.entry(before.into()).or_default().push(last);
+        }
+        Self { before: tokens.saturating_sub(1), following }
+    }
+
+    /// The tokens that would complete a copied run after this answer.
+    pub fn completed_by(&self, answer: &[u32]) -> &[u32] {
+        let end = answer.len().checked_sub(self.before).and_then(|start| self.following.get(&answer[start..]));
+        end.map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Draws a token. `recent` are the tokens that the repetition penalty is for, and `forbidden` are never drawn; logits that
+/// are not numbers count as impossible.
+pub fn sample(logits: &[f32], recent: &[u32], forbidden: &[u32], sampling: &Sampling, random: &mut impl Rng) -> u32 {
     let penalised: HashSet<u32> =
         if sampling.repetition_penalty == 1.0 { HashSet::new() } else { recent.iter().copied().collect() };
     let logit = |(index, &logit): (usize, &f32)| {
         let token = index as u32;
-        let logit = if logit.is_nan() { f32::NEG_INFINITY } else { logit };
+        let logit = if logit.is_nan() || forbidden.contains(&token) { f32::NEG_INFINITY } else { logit };
         let penalty = sampling.repetition_penalty;
         let logit = match penalised.contains(&token) {
             true if logit > 0.0 => logit / penalty,
@@ -168,7 +216,7 @@ mod tests {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let mut counts = vec![0; logits.len()];
         for _ in 0..4000 {
-            counts[sample(logits, recent, sampling, &mut random) as usize] += 1;
+            counts[sample(logits, recent, &[], sampling, &mut random) as usize] += 1;
         }
         counts.into_iter().map(|count: u32| (count + 20) / 40).collect()
     }
@@ -209,18 +257,35 @@ mod tests {
     fn greedy_takes_the_first_of_the_best() {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let greedy = Sampling::greedy(8);
-        assert_eq!(sample(&[1.0, 3.0, f32::NAN, 3.0], &[], &greedy, &mut random), 1);
-        assert_eq!(sample(&[], &[], &greedy, &mut random), 0);
-        assert_eq!(sample(&[f32::NAN; 3], &[], &plain(), &mut random), 0);
+        assert_eq!(sample(&[1.0, 3.0, f32::NAN, 3.0], &[], &[], &greedy, &mut random), 1);
+        assert_eq!(sample(&[], &[], &[], &greedy, &mut random), 0);
+        assert_eq!(sample(&[f32::NAN; 3], &[], &[], &plain(), &mut random), 0);
     }
 
     #[test]
     fn recent_tokens_are_penalised_whatever_their_sign() {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let penalty = Sampling { repetition_penalty: 2.0, ..Sampling::greedy(8) };
-        assert_eq!(sample(&[2.0, 1.5], &[0, 0], &penalty, &mut random), 1);
-        assert_eq!(sample(&[-1.0, -1.5], &[0], &penalty, &mut random), 1);
-        assert_eq!(sample(&[-1.0, -1.5], &[], &penalty, &mut random), 0);
+        assert_eq!(sample(&[2.0, 1.5], &[0, 0], &[], &penalty, &mut random), 1);
+        assert_eq!(sample(&[-1.0, -1.5], &[0], &[], &penalty, &mut random), 1);
+        assert_eq!(sample(&[-1.0, -1.5], &[], &[], &penalty, &mut random), 0);
+    }
+
+    #[test]
+    fn what_is_forbidden_is_never_drawn() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        assert_eq!(sample(&[3.0, 1.0, 2.0], &[], &[0], &Sampling::greedy(8), &mut random), 2);
+        assert!((0..200).all(|_| sample(&[3.0, 1.0], &[], &[0], &plain(), &mut random) == 1));
+    }
+
+    #[test]
+    fn a_run_of_the_prompt_is_not_completed_again() {
+        let copies = Copies::new(&[1, 2, 3, 4, 2, 3, 5], 3);
+        assert_eq!(copies.completed_by(&[9, 2, 3]), [4, 5]);
+        assert!(copies.completed_by(&[3, 2]).is_empty());
+        assert!(copies.completed_by(&[2]).is_empty());
+        assert!(Copies::new(&[1, 2, 3], 0).completed_by(&[1, 2]).is_empty());
+        assert!(Copies::new(&[1], 3).completed_by(&[1, 1]).is_empty());
     }
 
     #[test]
@@ -228,7 +293,7 @@ mod tests {
         let logits: Vec<f32> = (0..500).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
         let draws = |seed| -> Vec<u32> {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
-            (0..20).map(|_| sample(&logits, &[], &Sampling::default(), &mut random)).collect()
+            (0..20).map(|_| sample(&logits, &[], &[], &Sampling::default(), &mut random)).collect()
         };
         assert_eq!(draws(3), draws(3));
         assert_ne!(draws(3), draws(4));
@@ -246,6 +311,7 @@ mod tests {
         assert!(refused(|s| s.top_p = 0.0));
         assert!(refused(|s| s.min_p = 1.5));
         assert!(refused(|s| s.repetition_penalty = 0.0));
+        assert!(refused(|s| s.no_copy_tokens = 1));
         assert!(refused(|s| s.max_new_tokens = 0));
         assert!(refused(|s| s.stop.push(String::new())));
     }

@@ -118,7 +118,7 @@ fn fitting_prefix(text: &str, limit: usize, count_tokens: &dyn Fn(&str) -> usize
 }
 
 /// The offsets after a full stop, question mark or exclamation mark that is followed by white space.
-fn sentence_ends(text: &str) -> impl Iterator<Item = usize> {
+pub(super) fn sentence_ends(text: &str) -> impl Iterator<Item = usize> {
     let bytes = text.as_bytes();
     (1..bytes.len())
         .filter(|&index| bytes[index].is_ascii_whitespace() && matches!(bytes[index - 1], b'.' | b'?' | b'!' | b'"'))

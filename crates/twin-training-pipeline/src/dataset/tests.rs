@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use twin_domain::{Author, AuthorId, DocumentId, DocumentInfo};
+use twin_domain::{Author, AuthorId, Document, DocumentId, DocumentInfo};
 
 use super::*;
 
@@ -32,7 +32,7 @@ fn maker_examples(document: &StoredDocument) -> Vec<Example> {
     let count = |text: &str| text.split_whitespace().count();
     let mut maker =
         ExampleMaker { author: &author, prompts: &prompts, config: &config, count_tokens: &count, examples: vec![] };
-    maker.add_document(document, Split::Train, None).unwrap();
+    maker.add_document(document, Split::Train, &Library::default()).unwrap();
     maker.examples
 }
 
@@ -55,6 +55,46 @@ fn every_task_is_made_and_every_target_is_verbatim() {
     let question = examples.iter().find(|example| example.task == Task::AnswerQuestion).unwrap();
     assert!(question.prompt[1].content.ends_with("Why does it turn?"));
     assert!(question.prompt[1].content.contains(&question.target), "the passage that answers is given");
+}
+
+#[test]
+fn what_is_asked_stands_in_a_passage_and_what_is_written_does_not() {
+    let author = AuthorId::parse("ada").unwrap();
+    let body = |seed: usize| {
+        let tell = format!(
+            "The {} of {} weighs 14 pounds and stands on {} all winter.",
+            WORDS[seed],
+            WORDS[seed + 1],
+            WORDS[seed + 2]
+        );
+        format!(
+            "{}\n\n{tell}\n\n## Why {}?\n\n{}\n\n## Oil\n\n{}\n",
+            prose(seed, 30),
+            WORDS[seed],
+            prose(seed + 40, 20),
+            prose(seed + 80, 25)
+        )
+    };
+    const WORDS: [&str; 7] = ["anvil", "beech", "copper", "dory", "elm", "ferrule", "gunwale"];
+    let documents: Vec<_> = (1..=4).map(|day| stored(&author, day, &body(day as usize), vec![])).collect();
+    let (prompts, config) = (PromptSet::builtin().unwrap(), DatasetConfig::default());
+    let count = |text: &str| text.split_whitespace().count();
+    let author = Author::new(author);
+    let mut maker =
+        ExampleMaker { author: &author, prompts: &prompts, config: &config, count_tokens: &count, examples: vec![] };
+    let library = Library::of(&documents.iter().collect::<Vec<_>>(), config.passage_tokens, &count);
+    for document in &documents {
+        maker.add_document(document, Split::Train, &library).unwrap();
+    }
+    let examples = |task: Task| maker.examples.iter().filter(move |example| example.task == task);
+    assert_eq!(examples(Task::AnswerQuestion).count(), 8, "a heading and a sentence of each");
+    for example in examples(Task::AnswerQuestion) {
+        let asked = &example.prompt[1].content;
+        assert!(asked.contains(&example.target) && asked.contains("[2]") && example.complete, "{asked}");
+    }
+    let written: Vec<_> = examples(Task::WritePost).chain(examples(Task::WriteSection)).collect();
+    assert!(written.iter().any(|example| example.prompt[1].content.contains("[1]")), "some come with passages");
+    assert!(written.iter().all(|example| !example.prompt[1].content.contains(&example.target)));
 }
 
 #[test]

@@ -129,14 +129,8 @@ fn write(
     let passages = if arm.has_retrieval() { retrieve(evaluation, corpus, &title)? } else { Vec::new() };
     let history = if arm == Arm::FewShotRag { examples(evaluation, corpus)? } else { Vec::new() };
     let messages = prompts.render(author, &Request::WritePost { title }, &passages, &history)?;
-    let sampling = Sampling {
-        temperature: 0.7,
-        top_p: 0.95,
-        repetition_penalty: 1.1,
-        seed: config.seed + index as u64,
-        max_new_tokens: config.max_new_tokens,
-        ..Sampling::default()
-    };
+    // As drafts are served.
+    let sampling = Sampling { seed: config.seed + index as u64, ..Sampling::draft(config.max_new_tokens) };
     let adapter = arm.has_adapter().then(|| Arc::clone(&evaluation.adapter));
     let request = GenerateRequest { input: Input::Messages(messages), adapter, sampling };
     let generation = model.generate(&request, cancel, &mut |_| ControlFlow::Continue(()))?;

@@ -1,3 +1,4 @@
 //! The `twin` command through its front door, and what must hold for the workspace as a whole.
 
 mod arrows;
+mod settings;

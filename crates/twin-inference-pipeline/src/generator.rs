@@ -115,21 +115,30 @@ fn serve(model: &dyn LanguageModel, job: Job) {
         return;
     }
     let generate = || {
-        let mut withheld = None;
+        let mut shown = String::new();
+        let mut broken_off = false;
         let mut generation = model.generate(&request, &cancel, &mut |piece| {
-            if patience.as_mut().is_some_and(|patience| patience.follow(piece).is_break()) {
-                withheld = Some(piece.len());
-                return ControlFlow::Break(());
-            }
-            match text.blocking_send(piece.to_owned()) {
+            let piece = match patience.as_mut().map(|patience| patience.follow(piece)) {
+                None => piece.to_owned(),
+                Some(ControlFlow::Continue(piece)) if piece.is_empty() => return ControlFlow::Continue(()),
+                Some(ControlFlow::Continue(piece)) => piece,
+                Some(ControlFlow::Break(())) => {
+                    broken_off = true;
+                    return ControlFlow::Break(());
+                }
+            };
+            shown.push_str(&piece);
+            match text.blocking_send(piece) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
             }
         })?;
-        if let Some(length) = withheld {
-            generation.text.truncate(generation.text.len() - length);
+        // An answer that ends in a repetition is complete as well.
+        let repeats = shown.len() < generation.text.len() && generation.finish_reason == FinishReason::Length;
+        if broken_off || repeats {
             generation.finish_reason = FinishReason::Stop;
         }
+        generation.text = shown;
         Ok(generation)
     };
     // A panic in the model must not take the thread away from everybody else; the request's channel closes, which is

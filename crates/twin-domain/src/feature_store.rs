@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no such thing in the store.
-    #[error("{what} is not in the feature store")]
+    #[error("{what} is not in the feature store: check the name, or ingest the posts first")]
     NotFound { what: String },
     /// Another process has the store open.
     #[error("the feature store `{path}` is in use by process {owner}: stop that process, or wait for it to end")]

@@ -10,7 +10,7 @@ use crate::{AuthorId, BaseModel, FeatureViewId, ModelVersion, ModelVersionId, Pr
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// There is no such thing in the registry.
-    #[error("{what} is not in the model registry")]
+    #[error("{what} is not in the model registry: `twin registry list` shows what is")]
     NotFound { what: String },
     /// What was read is not what was written.
     #[error("{what} is damaged: {problem}")]

@@ -15,6 +15,7 @@ mod durable;
 mod gguf;
 #[expect(clippy::result_large_err, reason = "a model is loaded once; its error may be large")]
 mod llama;
+mod lookup;
 mod lora;
 mod loss;
 mod matmul;
@@ -158,6 +159,9 @@ pub struct Usage {
     /// How many of the prompt's tokens were still known from the request before.
     pub cached_tokens: usize,
     pub new_tokens: usize,
+    /// How many tokens were guessed ahead by looking them up in the prompt, and how many of them came true.
+    pub guessed_tokens: usize,
+    pub right_guesses: usize,
 }
 
 /// How long it took.

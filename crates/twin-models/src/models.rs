@@ -9,7 +9,7 @@ use crate::cache::{ModelCache, ModelError};
 use crate::catalogue::{self, Entry, Kind, Role};
 use crate::download::{DownloadConfig, Downloader, HubToken};
 use crate::embedding::{EmbedError, Embedder, FastEmbedder};
-use crate::language::{DecodePrecision, Llama, LoadModelError, LoadOptions};
+use crate::language::{Llama, LoadModelError, LoadOptions};
 use crate::onnx::{self, OnnxError};
 
 /// Where models are kept, where they come from, and what they may use.
@@ -131,7 +131,7 @@ impl Models {
             name: base.name,
             digest: Some(base.digest),
             threads: self.config.threads,
-            decode: DecodePrecision::default(),
+            ..LoadOptions::default()
         };
         let failed = |source| ModelsError::LanguageModel { model: name.to_owned(), source: Box::new(source) };
         Ok(Arc::new(Llama::load(&path, options).map_err(failed)?))

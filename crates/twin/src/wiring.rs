@@ -11,7 +11,7 @@ use twin_feature_pipeline::{IngestOptions, Warehouse, feature_view};
 use twin_feature_store::EmbeddedFeatureStore;
 use twin_model_registry::LocalRegistry;
 use twin_models::embedding::Embedder;
-use twin_models::language::{DecodePrecision, Llama, LoadOptions};
+use twin_models::language::{Llama, LoadOptions};
 use twin_models::{HubToken, Models, ModelsConfig};
 
 use crate::args::GlobalArguments;
@@ -114,8 +114,7 @@ impl Wiring {
             let load = move || -> anyhow::Result<Llama> {
                 let base = models.base_model(&name)?;
                 let file = models.language_model_file(&name, progress.as_ref(), &cancel)?;
-                let options =
-                    LoadOptions { name, digest: Some(base.digest), threads: None, decode: DecodePrecision::default() };
+                let options = LoadOptions { name, digest: Some(base.digest), ..LoadOptions::default() };
                 Ok(Llama::load(&file, options)?)
             };
             Ok::<_, anyhow::Error>(Arc::new(blocking(load).await?))

@@ -48,7 +48,7 @@ impl Patience {
             let complete = std::mem::replace(&mut self.pending, rest);
             self.judge(&complete)?;
         }
-        let begun = self.pending.trim_start();
+        let begun = self.pending.trim();
         if !begun.is_empty() && self.said.iter().any(|sentence| sentence.starts_with(begun)) {
             return ControlFlow::Continue(String::new());
         }

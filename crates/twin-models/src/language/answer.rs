@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use twin_domain::CancelFlag;
 
 use super::answer_text::{Detokenizer, StopFilter};
+use super::lookup::Lookup;
 use super::sampling::{Copies, sample};
 use super::session::Session;
 use super::tokenizer::Tokenizer;
@@ -22,18 +23,23 @@ pub(crate) struct Answer<'a> {
     detokenizer: Detokenizer<'a>,
     filter: StopFilter<'a>,
     copies: Copies,
+    /// None where the prompt is not to be copied: there it would only guess what must not be.
+    lookup: Option<Lookup>,
     pub(crate) tokens: Vec<u32>,
+    /// Tokens that were guessed, and those among them that came true.
+    pub(crate) guessed: (usize, usize),
     pub(crate) text: String,
     pub(crate) first_token: Option<Instant>,
 }
 
 impl<'a> Answer<'a> {
-    /// An answer of at most `room` tokens to a prompt.
+    /// An answer of at most `room` tokens to a prompt. Whether it is to `guess` ahead does not change what it says.
     pub(crate) fn new(
         tokenizer: &'a Tokenizer,
         sampling: &'a Sampling,
         prompt: &[u32],
         room: usize,
+        guess: bool,
         on_text: &'a mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Self {
         Self {
@@ -44,24 +50,35 @@ impl<'a> Answer<'a> {
             detokenizer: Detokenizer::new(tokenizer),
             filter: StopFilter::new(&sampling.stop),
             copies: Copies::new(prompt, sampling.no_copy_tokens),
+            lookup: (guess && sampling.no_copy_tokens == 0).then(|| Lookup::new(prompt)),
             tokens: Vec::new(),
+            guessed: (0, 0),
             text: String::new(),
             first_token: None,
         }
     }
 
-    /// Draws token after token until something ends the answer; `step` computes what comes after a token.
+    /// Draws token after token until something ends the answer. `step` takes back so many tokens, appends others, and
+    /// computes what comes after each of these.
+    ///
+    /// Every token is drawn from the logits after exactly the tokens before it, in the same order of random numbers, so the
+    /// answer is the same with guesses as without.
     pub(crate) fn write(
         &mut self,
         session: &mut Session,
         cancel: &CancelFlag,
-        step: impl Fn(&mut Session, u32),
+        step: impl Fn(&mut Session, usize, &[u32]),
     ) -> Result<FinishReason, GenerateError> {
         let mut random = ChaCha8Rng::seed_from_u64(self.sampling.seed);
+        // The tokens of the last step: one that was drawn, then guesses, of which so many have come true.
+        let mut ahead: Vec<u32> = Vec::new();
+        let mut right = 0;
         let reason = loop {
             let recent = &self.tokens[self.tokens.len().saturating_sub(self.sampling.repetition_window)..];
             let forbidden = self.copies.completed_by(&self.tokens);
-            let token = sample(session.logits(), recent, forbidden, self.sampling, &mut random);
+            let vocabulary = session.logits().len() / ahead.len().max(1);
+            let logits = &session.logits()[right * vocabulary..][..vocabulary];
+            let token = sample(logits, recent, forbidden, self.sampling, &mut random);
             self.first_token.get_or_insert_with(Instant::now);
             if self.tokenizer.is_end(token) {
                 break FinishReason::Stop;
@@ -77,7 +94,26 @@ impl<'a> Answer<'a> {
             if self.tokens.len() >= self.limit {
                 break FinishReason::Length;
             }
-            step(session, token);
+            if let Some(lookup) = &mut self.lookup {
+                lookup.push(token);
+            }
+            if ahead.get(right + 1) == Some(&token) {
+                right += 1;
+                self.guessed.1 += 1;
+                continue;
+            }
+            let wrong = ahead.len().saturating_sub(right + 1);
+            if let Some(lookup) = &mut self.lookup {
+                lookup.judge(ahead.len().saturating_sub(1), right);
+            }
+            ahead.clear();
+            ahead.push(token);
+            // One is drawn after the last guess in any case.
+            let room = self.limit - self.tokens.len() - 1;
+            ahead.extend_from_slice(self.lookup.as_ref().map_or(&[], |lookup| lookup.guess(room)));
+            self.guessed.0 += ahead.len() - 1;
+            right = 0;
+            step(session, wrong, &ahead);
         };
         let rest = self.detokenizer.finish()?;
         if self.show(&rest).is_break() {

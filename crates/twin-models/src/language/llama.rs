@@ -48,6 +48,8 @@ pub struct LoadOptions {
     /// Threads to compute with; all cores when `None`.
     pub threads: Option<usize>,
     pub decode: DecodePrecision,
+    /// Decode one token at a time, without guessing ahead. Answers are the same; for comparisons.
+    pub plain: bool,
 }
 
 /// A Llama model in memory. Sharing it is cheap and safe; one request at a time is fastest.
@@ -58,6 +60,7 @@ pub struct Llama {
     tokenizer: Tokenizer,
     pool: ThreadPool,
     decode: DecodePrecision,
+    guess: bool,
     quantized: OnceLock<Option<QuantizedWeights>>,
     /// The last request's sequence, whose beginning the next one often shares.
     last: Mutex<Option<Remembered>>,
@@ -126,7 +129,8 @@ impl Llama {
         };
         let rope = Rope::new(sizes.context_length, sizes.head_dim, sizes.rope_theta);
         let (quantized, last) = (OnceLock::new(), Mutex::new(None));
-        Ok(Self { info, weights, rope, tokenizer, pool, decode: options.decode, quantized, last })
+        let (decode, guess) = (options.decode, !options.plain);
+        Ok(Self { info, weights, rope, tokenizer, pool, decode, guess, quantized, last })
     }
 
     /// The tokenizer with the chat template.
@@ -238,9 +242,7 @@ impl Llama {
             if rest.len() > STEPS_INSTEAD_OF_PREFILL {
                 return session.prefill(decoder, quantized, rest, cancel);
             }
-            for &token in rest {
-                session.step(decoder, quantized, token);
-            }
+            rest.iter().for_each(|&token| session.step(decoder, quantized, &[token]));
             true
         })
     }
@@ -291,17 +293,20 @@ impl LanguageModel for Llama {
         let complete = self.read_prompt(&decoder, &mut session, &prompt[cached_tokens..], cancel);
         let read = start.elapsed();
         let room = self.info.context_length - prompt.len();
-        let mut answer = Answer::new(&self.tokenizer, &request.sampling, &prompt, room, on_text);
+        let mut answer = Answer::new(&self.tokenizer, &request.sampling, &prompt, room, self.guess, on_text);
         let finish_reason = if complete {
             let quantized = self.quantized();
-            answer.write(&mut session, cancel, |session, token| {
-                self.install(|| session.step(&decoder, quantized, token));
+            answer.write(&mut session, cancel, |session, wrong, tokens| {
+                session.truncate(session.tokens().len() - wrong, self.sizes());
+                self.install(|| session.step(&decoder, quantized, tokens));
             })?
         } else {
             FinishReason::Cancelled
         };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Remembered { adapter: identity, session });
-        let usage = Usage { prompt_tokens: prompt.len(), cached_tokens, new_tokens: answer.tokens.len() };
+        let (guessed_tokens, right_guesses) = answer.guessed;
+        let new_tokens = answer.tokens.len();
+        let usage = Usage { prompt_tokens: prompt.len(), cached_tokens, new_tokens, guessed_tokens, right_guesses };
         let timings = timings(start, read, &answer, usage);
         Ok(Generation { text: answer.text, finish_reason, usage, timings })
     }

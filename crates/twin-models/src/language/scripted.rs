@@ -192,7 +192,7 @@ impl LanguageModel for ScriptedModel {
         }
         let total = start.elapsed();
         let timings = Timings { time_to_first_token: first.unwrap_or(total), total, ..Timings::default() };
-        let usage = Usage { prompt_tokens, cached_tokens: 0, new_tokens };
+        let usage = Usage { prompt_tokens, new_tokens, ..Usage::default() };
         Ok(Generation { text, finish_reason, usage, timings })
     }
 }

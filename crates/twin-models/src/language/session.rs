@@ -1,5 +1,5 @@
-//! One running sequence: keys and values of its tokens, prompts in chunks with dense products, and decoding token by token
-//! with eight-bit weights.
+//! One running sequence: keys and values of its tokens, prompts in chunks with dense products, and decoding with eight-bit
+//! weights: token by token, or a token together with a guess of those after it.
 //!
 //! Adapters are applied beside the weights and never merged into them, so one base serves many.
 
@@ -9,7 +9,7 @@ use super::architecture::Architecture;
 use super::attention::{Heads, attend_token};
 use super::decoder::{Decoder, LayerCache, LayerTape, Rows, Scratch, fit};
 use super::lora::Group;
-use super::matvec::{LowRank, Quantized, RowMatrix};
+use super::matvec::{LowRank, ProductRoom, Quantized, RowMatrix};
 use super::ops::{rms_norm, swiglu};
 use super::weights::Weights;
 
@@ -50,9 +50,10 @@ pub(crate) struct Session {
     logits: Vec<f32>,
 }
 
-/// Room for one token.
+/// Room for the tokens of one step.
 #[derive(Default)]
 struct StepRoom {
+    products: ProductRoom,
     normed: Vec<f32>,
     qkv: Vec<f32>,
     parts: Vec<f32>,
@@ -69,7 +70,8 @@ impl Session {
         &self.tokens
     }
 
-    /// What comes next after the last token, one number per token of the vocabulary.
+    /// What comes next after the tokens of the last step (of a prompt, after its last token only): one number per token of
+    /// the vocabulary for each.
     pub(crate) fn logits(&self) -> &[f32] {
         &self.logits
     }
@@ -106,67 +108,79 @@ impl Session {
         }
         let last = self.x.len() - decoder.sizes().hidden_size;
         self.x.drain(..last);
-        self.project(decoder, quantized);
+        self.project(decoder, quantized, 1);
         true
     }
 
-    /// Appends one token and computes the logits after it.
-    pub(crate) fn step(&mut self, decoder: &Decoder<'_>, quantized: Option<&QuantizedWeights>, token: u32) {
+    /// Appends a few tokens and computes the logits after each of them, to the same bits as if they came one by one.
+    pub(crate) fn step(&mut self, decoder: &Decoder<'_>, quantized: Option<&QuantizedWeights>, tokens: &[u32]) {
         self.caches.resize(decoder.sizes().layers, LayerCache::default());
-        decoder.embed(&[token], &mut self.x);
+        decoder.embed(tokens, &mut self.x);
+        let positions: Vec<usize> = (self.tokens.len()..self.tokens.len() + tokens.len()).collect();
         for layer in 0..decoder.sizes().layers {
             let matrices = quantized.map(|quantized| &quantized.layers[layer]);
-            self.step_attention(decoder, matrices, layer);
-            self.step_mlp(decoder, matrices, layer);
+            self.step_attention(decoder, matrices, layer, &positions);
+            self.step_mlp(decoder, matrices, layer, tokens.len());
         }
-        self.tokens.push(token);
-        self.project(decoder, quantized);
+        self.tokens.extend_from_slice(tokens);
+        self.project(decoder, quantized, tokens.len());
     }
 
-    fn step_attention(&mut self, decoder: &Decoder<'_>, quantized: Option<&[Quantized; 4]>, layer: usize) {
+    fn step_attention(
+        &mut self,
+        decoder: &Decoder<'_>,
+        quantized: Option<&[Quantized; 4]>,
+        layer: usize,
+        positions: &[usize],
+    ) {
         let (sizes, weights, room) = (decoder.sizes(), &decoder.weights.layers[layer], &mut self.room);
-        let (query, kv) = (sizes.query_width(), sizes.kv_width());
-        rms_norm(fit(&mut room.normed, sizes.hidden_size), &self.x, &weights.attention_norm, sizes.rms_epsilon);
-        let qkv = fit(&mut room.qkv, sizes.qkv_width());
+        let (count, query, kv) = (positions.len(), sizes.query_width(), sizes.kv_width());
+        let normed = fit(&mut room.normed, count * sizes.hidden_size);
+        rms_norm(normed, &self.x, &weights.attention_norm, sizes.rms_epsilon);
+        let qkv = fit(&mut room.qkv, count * sizes.qkv_width());
         let place = Place { layer, group: Group::AttentionInput, dense: &weights.qkv, quantized };
-        place.product(decoder, &room.normed, qkv, &mut room.hidden);
-        decoder.rope.turn(qkv, sizes.qkv_width(), query + kv, &[self.tokens.len()], false);
+        place.product(decoder, normed, qkv, count, &mut room.hidden, &mut room.products);
+        decoder.rope.turn(qkv, sizes.qkv_width(), query + kv, positions, false);
 
         let cache = &mut self.caches[layer];
-        cache.keys.extend_from_slice(&qkv[query..query + kv]);
-        cache.values.extend_from_slice(&qkv[query + kv..]);
-        let attended = fit(&mut room.attended, query);
-        attend_token(Heads::of(sizes), &qkv[..query], &cache.keys, &cache.values, &mut room.parts, attended);
+        let attended = fit(&mut room.attended, count * query);
+        for (qkv, attended) in qkv.chunks_exact(sizes.qkv_width()).zip(attended.chunks_exact_mut(query)) {
+            cache.keys.extend_from_slice(&qkv[query..query + kv]);
+            cache.values.extend_from_slice(&qkv[query + kv..]);
+            attend_token(Heads::of(sizes), &qkv[..query], &cache.keys, &cache.values, &mut room.parts, attended);
+        }
 
-        let result = fit(&mut room.result, sizes.hidden_size);
+        let result = fit(&mut room.result, count * sizes.hidden_size);
         let place = Place { layer, group: Group::AttentionOutput, dense: &weights.output, quantized };
-        place.product(decoder, attended, result, &mut room.hidden);
+        place.product(decoder, attended, result, count, &mut room.hidden, &mut room.products);
         self.x.iter_mut().zip(result).for_each(|(x, result)| *x += *result);
     }
 
-    fn step_mlp(&mut self, decoder: &Decoder<'_>, quantized: Option<&[Quantized; 4]>, layer: usize) {
+    fn step_mlp(&mut self, decoder: &Decoder<'_>, quantized: Option<&[Quantized; 4]>, layer: usize, count: usize) {
         let (sizes, weights, room) = (decoder.sizes(), &decoder.weights.layers[layer], &mut self.room);
-        rms_norm(fit(&mut room.normed, sizes.hidden_size), &self.x, &weights.mlp_norm, sizes.rms_epsilon);
-        let gate_up = fit(&mut room.gate_up, 2 * sizes.intermediate_size);
+        let normed = fit(&mut room.normed, count * sizes.hidden_size);
+        rms_norm(normed, &self.x, &weights.mlp_norm, sizes.rms_epsilon);
+        let gate_up = fit(&mut room.gate_up, count * 2 * sizes.intermediate_size);
         let place = Place { layer, group: Group::MlpInput, dense: &weights.gate_up, quantized };
-        place.product(decoder, &room.normed, gate_up, &mut room.hidden);
-        let activated = fit(&mut room.activated, sizes.intermediate_size);
+        place.product(decoder, normed, gate_up, count, &mut room.hidden, &mut room.products);
+        let activated = fit(&mut room.activated, count * sizes.intermediate_size);
         swiglu(activated, gate_up, sizes.intermediate_size);
-        let result = fit(&mut room.result, sizes.hidden_size);
+        let result = fit(&mut room.result, count * sizes.hidden_size);
         let place = Place { layer, group: Group::MlpOutput, dense: &weights.down, quantized };
-        place.product(decoder, activated, result, &mut room.hidden);
+        place.product(decoder, activated, result, count, &mut room.hidden, &mut room.products);
         self.x.iter_mut().zip(result).for_each(|(x, result)| *x += *result);
     }
 
-    fn project(&mut self, decoder: &Decoder<'_>, quantized: Option<&QuantizedWeights>) {
+    fn project(&mut self, decoder: &Decoder<'_>, quantized: Option<&QuantizedWeights>, count: usize) {
         let (sizes, weights) = (decoder.sizes(), decoder.weights);
-        let normed = fit(&mut self.room.normed, sizes.hidden_size);
+        let normed = fit(&mut self.room.normed, count * sizes.hidden_size);
         rms_norm(normed, &self.x, &weights.final_norm, sizes.rms_epsilon);
         let head = match quantized {
             Some(quantized) => RowMatrix::Quantized(&quantized.head),
             None => RowMatrix::Dense(weights.head()),
         };
-        head.product(fit(&mut self.logits, sizes.vocab_size), normed, &[]);
+        let logits = fit(&mut self.logits, count * sizes.vocab_size);
+        head.product(logits, normed, count, &[], &mut self.room.products);
     }
 }
 
@@ -179,21 +193,32 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The modules' results for one token, with the adapter's part.
-    fn product(&self, decoder: &Decoder<'_>, x: &[f32], y: &mut [f32], hidden: &mut Vec<f32>) {
+    /// The modules' results for some tokens, with the adapter's part.
+    fn product(
+        &self,
+        decoder: &Decoder<'_>,
+        x: &[f32],
+        y: &mut [f32],
+        count: usize,
+        hidden: &mut Vec<f32>,
+        room: &mut ProductRoom,
+    ) {
         let matrix = match self.quantized {
             Some(quantized) => RowMatrix::Quantized(&quantized[self.group as usize]),
             None => RowMatrix::Dense(self.dense),
         };
         let Some(adapter) = decoder.adapter.and_then(|adapter| adapter.group(self.layer, self.group)) else {
-            return matrix.product(y, x, &[]);
+            return matrix.product(y, x, count, &[], room);
         };
-        let hidden = fit(hidden, adapter.height());
-        RowMatrix::Dense(adapter.a).product(hidden, x, &[]);
+        let stride = adapter.height();
+        let hidden = fit(hidden, count * stride);
+        RowMatrix::Dense(adapter.a).product(hidden, x, count, &[], room);
         hidden.iter_mut().for_each(|hidden| *hidden *= adapter.scale);
-        let targets = adapter.targets().zip(hidden.chunks_exact(adapter.rank));
-        let additions: Vec<_> =
-            targets.map(|((columns, b), hidden)| LowRank { first: columns.start, b, hidden }).collect();
-        matrix.product(y, x, &additions);
+        let addition = |(index, (columns, b)): (usize, (std::ops::Range<usize>, _))| {
+            let hidden = &hidden[index * adapter.rank..];
+            LowRank { first: columns.start, b, rank: adapter.rank, hidden, stride }
+        };
+        let additions: Vec<_> = adapter.targets().enumerate().map(addition).collect();
+        matrix.product(y, x, count, &additions, room);
     }
 }

@@ -51,7 +51,7 @@ fn weights(sizes: Architecture) -> Weights {
 }
 
 fn model(threads: usize, decode: DecodePrecision) -> Arc<Llama> {
-    let options = LoadOptions { name: "tiny".into(), digest: None, threads: Some(threads), decode };
+    let options = LoadOptions { name: "tiny".into(), threads: Some(threads), decode, ..LoadOptions::default() };
     Arc::new(Llama::from_parts(weights(sizes()), Tokenizer::letters(), Digest::of("tiny"), options).unwrap())
 }
 
@@ -223,7 +223,7 @@ fn decoding_from_the_cache_equals_a_full_pass() {
         let mut session = Session::default();
         session.prefill(&decoder, None, &token_ids[..150], &CancelFlag::new());
         for end in 150..200 {
-            session.step(&decoder, None, token_ids[end]);
+            session.step(&decoder, None, &[token_ids[end]]);
             assert_close(session.logits(), &full_logits(&decoder, &token_ids[..=end]), 1e-3);
         }
     });
@@ -266,11 +266,33 @@ fn rounded_weights_stay_close() {
     let token_ids = tokens(30, 4);
     let mut session = Session::default();
     for &token in &token_ids {
-        session.step(&model.decoder(), Some(&quantized), token);
+        session.step(&model.decoder(), Some(&quantized), &[token]);
     }
     let exact = full_logits(&model.decoder(), &token_ids);
     let spread = exact.iter().fold(0.0f32, |most, x| most.max(x.abs()));
     assert_close(session.logits(), &exact, 0.05 * spread);
+}
+
+/// What guessing ahead relies on.
+#[test]
+fn several_tokens_at_once_give_the_same_bits_as_one_by_one() {
+    let model = model(2, DecodePrecision::F32);
+    let quantized = super::session::QuantizedWeights::new(model.decoder().weights).unwrap();
+    let adapter = stirred(&model, lora(0.0));
+    let decoder = Decoder { adapter: Some(&adapter), ..model.decoder() };
+    let token_ids = tokens(120, 4);
+    for quantized in [None, Some(&quantized)] {
+        for count in [2, 5, 8, 11] {
+            let (mut alone, mut together) = (Session::default(), Session::default());
+            for token_ids in token_ids.chunks(count) {
+                together.step(&decoder, quantized, token_ids);
+                for (token, logits) in token_ids.iter().zip(together.logits().chunks(model.sizes().vocab_size)) {
+                    alone.step(&decoder, quantized, &[*token]);
+                    assert_eq!(alone.logits(), logits, "{count} at once, quantized: {}", quantized.is_some());
+                }
+            }
+        }
+    }
 }
 
 #[test]

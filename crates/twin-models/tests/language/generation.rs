@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use twin_domain::{CancelFlag, ChatMessage};
 use twin_models::language::{
-    FinishReason, GenerateError, GenerateRequest, Generation, Input, LanguageModel, LoraConfig, Sampling,
-    ScriptedModel, Trainer, TrainerConfig,
+    DecodePrecision, FinishReason, GenerateError, GenerateRequest, Generation, Input, LanguageModel, Llama,
+    LoadOptions, LoraConfig, Sampling, ScriptedModel, Trainer, TrainerConfig,
 };
 
 use crate::tiny;
@@ -58,6 +59,35 @@ fn what_was_read_before_is_not_read_again() {
     let second = answer(&*model, &ask(&format!("{long}, twice"), Sampling::greedy(20)));
     assert!(second.usage.cached_tokens > 50 && second.usage.cached_tokens < second.usage.prompt_tokens);
     assert_eq!(second.text, fresh.text);
+}
+
+#[test]
+fn guessing_ahead_changes_no_answer() {
+    let load = |plain, decode| {
+        let folder = TempDir::new().unwrap();
+        tiny::write_folder(folder.path());
+        Llama::load(folder.path(), LoadOptions { plain, ..tiny::options(decode) }).unwrap()
+    };
+    for decode in [DecodePrecision::Q8, DecodePrecision::F32] {
+        let (guessing, plain) = (load(false, decode), load(true, decode));
+        let mut right_guesses = 0;
+        for (index, question) in
+            ["hello hello hello hello", "say it twice, say it twice, say it", "a"].iter().enumerate()
+        {
+            let cool = Sampling { temperature: 0.3, seed: index as u64, ..drawn(100) };
+            let stopped = Sampling { stop: vec!["e".into()], ..cool.clone() };
+            for sampling in [Sampling::greedy(100), Sampling::greedy(7), cool, stopped, drawn(100)] {
+                let request = ask(question, sampling);
+                let (quick, slow) = (answer(&guessing, &request), answer(&plain, &request));
+                assert_eq!((quick.text, quick.finish_reason), (slow.text, slow.finish_reason));
+                assert_eq!(quick.usage.new_tokens, slow.usage.new_tokens);
+                assert_eq!(slow.usage.guessed_tokens, 0);
+                assert!(quick.usage.right_guesses <= quick.usage.guessed_tokens);
+                right_guesses += quick.usage.right_guesses;
+            }
+        }
+        assert!(right_guesses > 50, "{right_guesses} right guesses: nothing was tried");
+    }
 }
 
 #[test]

@@ -197,7 +197,7 @@ fn gguf_name(name: &str) -> String {
 }
 
 pub fn options(decode: DecodePrecision) -> LoadOptions {
-    LoadOptions { name: "tiny".into(), digest: None, threads: Some(2), decode }
+    LoadOptions { name: "tiny".into(), threads: Some(2), decode, ..LoadOptions::default() }
 }
 
 /// The tiny model, from its folder.

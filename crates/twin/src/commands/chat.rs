@@ -17,6 +17,9 @@ use super::serve;
 
 pub async fn run(wiring: &Wiring, arguments: ChatArguments) -> anyhow::Result<bool> {
     let twins = serve::twins(wiring).await?;
+    // A name that is not known is told before anybody types a question.
+    let (known, name) = (Arc::clone(&twins), arguments.author.clone());
+    blocking(move || known.twin(name.as_str()).map(drop)).await?;
     let request = |request: Request, history: Vec<ChatMessage>| {
         let mut sampling = twins.config().sampling(&request);
         sampling.seed = arguments.seed.unwrap_or(sampling.seed);

@@ -12,7 +12,7 @@ const SHOWN: usize = 20;
 
 pub async fn run(wiring: &Wiring, arguments: IngestArguments) -> anyhow::Result<bool> {
     let source = Source::recognise(&arguments.source)?;
-    output::remark(format!("{} is {source}", arguments.source));
+    output::remark(format!("reading {source}"));
     let author = author(wiring, &arguments).await?;
     let mut options = wiring.ingest_options();
     options.only_by = arguments.byline;

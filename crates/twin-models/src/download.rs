@@ -12,7 +12,7 @@ use twin_domain::{CancelFlag, Progress};
 
 use self::hub::Hub;
 use self::package::Pip;
-use crate::cache::{FileStatus, Incoming, ModelCache, ModelError, Step};
+use crate::cache::{FileState, FileStatus, Incoming, ModelCache, ModelError, Step};
 use crate::catalogue::{Entry, ModelFile};
 
 mod hub;
@@ -180,6 +180,10 @@ impl Downloader {
             .map_err(|source| ModelError::io("make the directory", &downloads, 0, source))?;
         let step = Step { entry: entry.name, stage: &format!("fetch {}", file.name), progress, cancel };
         let mut attempts = Vec::new();
+        if let FileState::Damaged(found) = &lacking.state {
+            let failure = format!("damaged ({found}) and put aside");
+            attempts.push(Attempt { source: format!("the file at {}", lacking.path.display()), failure });
+        }
         let mut note = |source: String, result: Result<(), Incoming>| match result {
             Ok(()) => Ok(true),
             Err(Incoming::Fatal(error)) => Err(error),

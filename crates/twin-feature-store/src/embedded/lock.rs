@@ -5,6 +5,8 @@
 
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use twin_domain::StoreError;
@@ -13,6 +15,11 @@ use crate::failure::engine;
 
 const FILE: &str = "store.lock";
 
+/// A process that was killed holds its locks until the system has taken its memory back, which takes a moment: whoever
+/// starts again at once is not to be refused for that.
+const GRACE: Duration = Duration::from_millis(800);
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
+
 /// The lock on a store's directory, held until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
@@ -20,17 +27,21 @@ pub(super) struct DirectoryLock {
 }
 
 impl DirectoryLock {
-    /// Takes the lock, without waiting.
+    /// Takes the lock, waiting no longer than a process that ends takes to let go of it.
     pub fn acquire(directory: &Path) -> Result<Self, StoreError> {
         let mut options = fs::OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(directory.join(FILE)).map_err(|error| engine("open its lock", error))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(StoreError::Locked { path: directory.display().to_string(), owner: owner(&mut file) });
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(std::fs::TryLockError::WouldBlock) if begun.elapsed() < GRACE => thread::sleep(BETWEEN_TRIES),
+                Err(std::fs::TryLockError::WouldBlock) => {
+                    return Err(StoreError::Locked { path: directory.display().to_string(), owner: owner(&mut file) });
+                }
+                Err(std::fs::TryLockError::Error(error)) => return Err(engine("take its lock", error)),
             }
-            Err(std::fs::TryLockError::Error(error)) => return Err(engine("take its lock", error)),
         }
         let record = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
         record.map_err(|error| engine("write its lock", error))?;

@@ -26,6 +26,19 @@ fn a_second_opener_is_refused_at_once_and_told_who_has_it() {
     assert_eq!(again.count(&id, None).unwrap(), 1);
 }
 
+/// As when a command that was killed is started again at once.
+#[test]
+fn an_owner_that_is_just_ending_is_waited_for() {
+    let directory = fixture::directory();
+    let store = EmbeddedFeatureStore::open(directory.path()).unwrap();
+    let ending = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        drop(store);
+    });
+    EmbeddedFeatureStore::open(directory.path()).unwrap();
+    ending.join().unwrap();
+}
+
 #[test]
 fn writing_stops_before_the_disk_is_full_and_reading_goes_on() {
     let directory = fixture::directory();

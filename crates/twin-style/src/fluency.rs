@@ -40,18 +40,21 @@ impl TrigramPool {
     /// The triples of prose, which must be neither the author's nor what is measured.
     pub fn new<T: AsRef<str>>(proses: &[T]) -> Self {
         let mut pool = Self::default();
-        for prose in proses {
-            let mut last = [None; 2];
-            for word in words(prose.as_ref()) {
-                let next = pool.ids.len() as u32;
-                let id = *pool.ids.entry(word).or_insert(next);
-                if let [Some(first), Some(second)] = last {
-                    pool.triples.insert([first, second, id]);
-                }
-                last = [last[1], Some(id)];
-            }
-        }
+        proses.iter().for_each(|prose| pool.add(prose.as_ref()));
         pool
+    }
+
+    /// Adds the triples of a piece of prose.
+    pub fn add(&mut self, prose: &str) {
+        let mut last = [None; 2];
+        for word in words(prose) {
+            let next = self.ids.len() as u32;
+            let id = *self.ids.entry(word).or_insert(next);
+            if let [Some(first), Some(second)] = last {
+                self.triples.insert([first, second, id]);
+            }
+            last = [last[1], Some(id)];
+        }
     }
 
     /// The share of the word triples of prose that stand in the pool, 0 for a text without any.

@@ -19,13 +19,18 @@ const MAX_QUOTED: f64 = 0.5;
 /// The share of units that have to pass for the author's.
 const MIN_ACCEPTED: f64 = 0.5;
 
+/// The least likeness: three quarters of the way from other people to the author. The threshold of acceptance alone is not
+/// enough: where all others write of something else, somebody of the author's own kind passes it half of the time.
+const MIN_LIKENESS: f64 = 0.75;
+
 /// What can stand between a text and "like the author".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
     /// Too few words to tell.
     Length,
-    /// Fewer than half of the units pass for the author's where one impostor's unit in twenty does.
+    /// The likeness is below .75, or fewer than half of the units pass for the author's where one impostor's unit in twenty
+    /// does.
     Likeness,
     /// More like the author than the author is: a sign of copying or garbling.
     OverImitation,
@@ -152,7 +157,8 @@ impl Assessor {
         match &likeness {
             None => stopped_by.push(Gate::Length),
             Some(likeness) => {
-                stopped_by.extend((likeness.accepted_share < MIN_ACCEPTED).then_some(Gate::Likeness));
+                let is_unlike = likeness.value < MIN_LIKENESS || likeness.accepted_share < MIN_ACCEPTED;
+                stopped_by.extend(is_unlike.then_some(Gate::Likeness));
                 stopped_by.extend(likeness.is_over_imitation().then_some(Gate::OverImitation));
                 let fails = |gate: Gate| gated.iter().filter(|unit| unit.failing.contains(&gate)).count() as f64;
                 let gates = [Gate::Copying, Gate::Stitching, Gate::Repetition, Gate::Fluency];
@@ -183,7 +189,7 @@ impl Assessor {
         }
         let (likeness, is_accepted) = self.ruler.likeness_of_unit(&prose);
         let mut stopped_by = self.gate(&prose).failing;
-        stopped_by.extend((!is_accepted).then_some(Gate::Likeness));
+        stopped_by.extend((!is_accepted || likeness < MIN_LIKENESS).then_some(Gate::Likeness));
         Passage { words, likeness: Some(likeness), stopped_by }
     }
 

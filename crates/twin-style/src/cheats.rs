@@ -168,8 +168,8 @@ mod tests {
 
     #[test]
     fn each_is_what_it_says() {
-        let impostors =
-            ["Planes, trains, and ships, all of them.".to_owned(), "The cat and the dog sat there.".to_owned()];
+        let dull = "Planes, trains, and ships, all of them. ".repeat(10);
+        let impostors = [dull, "The cat and the dog sat there.".to_owned()];
         let make = |cheat: Cheat| cheat.texts(KNOWN, &impostors, 2, 20, 7);
         for cheat in Cheat::ALL {
             assert!(!make(cheat).is_empty(), "{cheat:?}");

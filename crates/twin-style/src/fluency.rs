@@ -10,6 +10,10 @@ use crate::text::words;
 /// The share of different 4-grams below which a text repeats itself. Posts of real authors have .98 and more.
 pub const MIN_DISTINCT_4: f64 = 0.9;
 
+/// How far below the lowest of the author's units a text may lie: a dozen units do not show the lowest there are. Random words
+/// have a twentieth of it.
+const FLOOR_SHARE: f64 = 0.75;
+
 /// What a text shows of fluency. Only to be compared with the author's own text of about the same length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Fluency {
@@ -93,7 +97,7 @@ impl FluencyGate {
         let mut attested: Vec<f64> = units.iter().map(|unit| pool.attested(unit.as_ref())).collect();
         attested.sort_by(f64::total_cmp);
         let floor = attested.get(attested.len() / 100).copied().unwrap_or(0.0);
-        Self { min_distinct_4: MIN_DISTINCT_4, min_attested_trigrams: floor }
+        Self { min_distinct_4: MIN_DISTINCT_4, min_attested_trigrams: floor * FLOOR_SHARE }
     }
 
     /// Whether a text of about the length of those units is fluent.

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use twin_style::assessment::{Assessor, Gate};
 use twin_style::likeness::{AuthorTexts, Others, Refusal, Ruler, RulerConfig};
 use twin_style::population::{Contributor, Population, PopulationError};
 
@@ -48,6 +49,22 @@ fn an_author_alone_is_compared_with_a_population() {
     let nobody = among(population(&[("Maren", &posts)]));
     let refused = Ruler::fit_among(&author, &nobody, RulerConfig::default()).err();
     assert!(matches!(refused, Some(Refusal::NoImpostors { .. })), "{refused:?}");
+}
+
+#[test]
+fn somebody_of_the_same_kind_is_not_the_author_among_strangers() {
+    let file =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/population/posts-and-essays-1.json.gz");
+    let population = Population::from_bytes(&std::fs::read(file).unwrap()).unwrap();
+    let (maren, idris) = (crate::sample_posts("maren-holt"), crate::sample_posts("idris-vane"));
+    let refs: Vec<&str> = maren.iter().map(String::as_str).collect();
+    let author = AuthorTexts::by_date("maren", &refs, 0.6);
+    let among = Others { population: Some(Arc::new(population)), ..Others::default() };
+    let assessor = Assessor::fit(&author, &among, RulerConfig::default()).unwrap();
+    assert!(assessor.assess(&author.held_out).is_like_the_author());
+    // All others are technical authors and essayists of old; he writes of a hobby, as she does.
+    let stranger = assessor.assess(&idris.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(stranger.stopped_by.contains(&Gate::Likeness), "{stranger:?}");
 }
 
 #[test]

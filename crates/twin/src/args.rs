@@ -174,6 +174,8 @@ pub struct BenchArguments {
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     /// Every way of writing, by a model version and by its base, on the same prompts
+    // Not in the menu before it has been run on a trained twin from end to end.
+    #[command(hide = true)]
     Style(BenchStyleArguments),
     /// How well the style ruler tells real authors apart
     Verification(VerificationArguments),

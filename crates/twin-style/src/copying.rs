@@ -23,6 +23,10 @@ pub const MAX_SHARE: f64 = 0.03;
 /// which is 15.
 pub const MAX_RUN: usize = 16;
 
+/// The share of word pairs above which a text is stitched together from known ones. Of real new posts' pairs .25 to .69
+/// stand in the same author's old posts, however many of those there are; of shuffled sentences and of Markov chains all do.
+pub const MAX_PAIRS: f64 = 0.85;
+
 /// What of a text was found in the known texts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CopyReport {
@@ -34,6 +38,9 @@ pub struct CopyReport {
     pub longest_text: String,
     /// The index of the known text it stands in.
     pub source: Option<usize>,
+    /// The share of the text's pairs of neighbouring words that stand in a known text, 0 to 1.
+    #[serde(default)]
+    pub pairs_share: f64,
     /// The share of the text's words that are quoted, in quotation marks or block quotes. They count neither as copied nor
     /// as written, so a text that is all quotation shows here.
     #[serde(default)]
@@ -47,6 +54,12 @@ impl CopyReport {
     /// Whether the text is copied rather than new.
     pub fn is_copied(&self) -> bool {
         self.share > MAX_SHARE || self.longest_run >= MAX_RUN
+    }
+
+    /// Whether the text is put together from pieces of known texts, be they two words long. Only for texts of a few hundred
+    /// words: a short one may have nothing but common pairs.
+    pub fn is_stitched(&self) -> bool {
+        self.pairs_share > MAX_PAIRS
     }
 }
 
@@ -73,32 +86,45 @@ impl CopyIndex {
 
     /// What of a Markdown text stands in the known texts.
     pub fn report(&self, text: &str) -> CopyReport {
-        let all = word_count(&prose_with_quotes(text));
-        let stretches = unquoted(&prose(text));
+        self.find(&prose(text), word_count(&prose_with_quotes(text)))
+    }
+
+    /// The same for prose, which has no block quotes.
+    pub fn report_prose(&self, prose: &str) -> CopyReport {
+        self.find(prose, word_count(prose))
+    }
+
+    /// Looks for prose that is what is left of `all` words when block quotes are gone.
+    fn find(&self, prose: &str, all: usize) -> CopyReport {
+        let stretches = unquoted(prose);
         let written: usize = stretches.iter().map(Vec::len).sum();
         let mut report = CopyReport {
             quoted_share: 1.0 - if all == 0 { 1.0 } else { written as f64 / all as f64 },
             ..CopyReport::default()
         };
-        let (mut copied, mut grams) = (0, 0);
+        let of_length =
+            |length: usize| stretches.iter().map(|one| (one.len() + 1).saturating_sub(length)).sum::<usize>();
+        let (mut copied, mut pairs) = (0, 0);
         let mut sources = BTreeSet::new();
         for stretch in &stretches {
-            grams += (stretch.len() + 1).saturating_sub(GRAM);
-            copied += self.search(stretch, &mut report, &mut sources);
+            let found = self.search(stretch, &mut report, &mut sources);
+            (copied, pairs) = (copied + found.0, pairs + found.1);
         }
-        report.share = copied as f64 / grams.max(1) as f64;
+        report.share = copied as f64 / of_length(GRAM).max(1) as f64;
+        report.pairs_share = pairs as f64 / of_length(2).max(1) as f64;
         report.sources = sources.into_iter().collect();
         report
     }
 
-    /// Looks for one stretch of words, notes the longest run and returns the number of copied 8-grams.
-    fn search(&self, stretch: &[String], report: &mut CopyReport, sources: &mut BTreeSet<usize>) -> usize {
+    /// Looks for one stretch of words, notes the longest run and returns the numbers of copied 8-grams and pairs.
+    fn search(&self, stretch: &[String], report: &mut CopyReport, sources: &mut BTreeSet<usize>) -> (usize, usize) {
         let ids: Vec<Option<u32>> = stretch.iter().map(|word| self.ids.get(word).copied()).collect();
-        let mut copied = 0;
+        let (mut copied, mut pairs) = (0, 0);
         let mut before = 0;
         for start in 0..ids.len() {
             let (run, source) = self.suffixes.longest_prefix(&ids[start..]);
             copied += usize::from(run >= GRAM);
+            pairs += usize::from(run >= 2);
             // A run that only goes on from the one before it is the same passage.
             if run >= GRAM && run >= before {
                 sources.extend(source);
@@ -110,7 +136,7 @@ impl CopyIndex {
                 report.source = source;
             }
         }
-        copied
+        (copied, pairs)
     }
 }
 

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use crate::counts::WordCounts;
 use crate::function_words;
-use crate::text::words;
 
 /// How two vectors of z-scores are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -93,26 +93,15 @@ enum Vocabulary {
 }
 
 impl Vocabulary {
-    fn frequencies(&self, prose: &str) -> Vec<f64> {
+    fn frequencies(&self, counts: &WordCounts) -> Vec<f64> {
         match self {
-            Self::FunctionWords => function_words::frequencies(prose),
+            Self::FunctionWords => function_words::frequencies(counts),
             Self::Words(vocabulary) => {
-                let (counts, total) = counts(prose);
-                let share = |word: &String| counts.get(word).copied().unwrap_or(0) as f64 / total.max(1) as f64;
+                let share = |word: &String| f64::from(counts.of_word(word)) / f64::from(counts.total.max(1));
                 vocabulary.iter().map(share).collect()
             }
         }
     }
-}
-
-fn counts(prose: &str) -> (HashMap<String, usize>, usize) {
-    let mut counts = HashMap::new();
-    let mut total = 0;
-    for word in words(prose) {
-        *counts.entry(word).or_default() += 1;
-        total += 1;
-    }
-    (counts, total)
 }
 
 /// Known authors, ready to be compared with: the features, their z-scores and each author's mean vector.
@@ -127,13 +116,22 @@ impl DeltaModel {
     /// A model of authors with their known units of prose, which should be of about one length. Authors of the same name are
     /// one author. Equally frequent words are taken in the order of the alphabet.
     pub fn fit<T: AsRef<str>>(known: &[(&str, Vec<T>)], features: Features) -> Self {
+        let counted = |units: &Vec<T>| units.iter().map(|unit| WordCounts::of(unit.as_ref())).collect::<Vec<_>>();
+        let known: Vec<(&str, Vec<WordCounts>)> =
+            known.iter().map(|(author, units)| (*author, counted(units))).collect();
+        let known: Vec<(&str, &[WordCounts])> =
+            known.iter().map(|(author, units)| (*author, units.as_slice())).collect();
+        Self::fit_counts(&known, features)
+    }
+
+    /// The same from counted units.
+    pub(crate) fn fit_counts(known: &[(&str, &[WordCounts])], features: Features) -> Self {
         let vocabulary = match features {
             Features::FunctionWords => Vocabulary::FunctionWords,
             Features::MostFrequentWords(limit) => Vocabulary::Words(most_frequent(known, limit)),
         };
-        let row = |(author, unit)| (author, vocabulary.frequencies(unit));
-        let units = known.iter().flat_map(|(author, units)| units.iter().map(move |unit| (*author, unit.as_ref())));
-        let rows: Vec<(&str, Vec<f64>)> = units.map(row).collect();
+        let units = known.iter().flat_map(|(author, units)| units.iter().map(move |unit| (*author, unit)));
+        let rows: Vec<(&str, Vec<f64>)> = units.map(|(author, unit)| (author, vocabulary.frequencies(unit))).collect();
         let scale = ZScores::of(rows.iter().map(|(_, row)| row.as_slice()));
         let mut by_author: BTreeMap<String, Vec<Vec<f64>>> = BTreeMap::new();
         for (author, row) in &rows {
@@ -158,7 +156,7 @@ impl DeltaModel {
 
     /// The z-scores of a unit of prose.
     pub fn z_scores(&self, unit: &str) -> Vec<f64> {
-        self.scale.apply(&self.vocabulary.frequencies(unit))
+        self.scale.apply(&self.vocabulary.frequencies(&WordCounts::of(unit)))
     }
 
     /// How far a unit of prose lies from an author; `None` for an author who is not known.
@@ -168,19 +166,24 @@ impl DeltaModel {
 
     /// How far a unit of prose lies from every author, in the order of [`Self::authors`].
     pub fn distances(&self, unit: &str, measure: Measure) -> Vec<(&str, f64)> {
-        let z = self.z_scores(unit);
+        self.distances_of(&WordCounts::of(unit), measure)
+    }
+
+    /// The same of a counted unit.
+    pub(crate) fn distances_of(&self, unit: &WordCounts, measure: Measure) -> Vec<(&str, f64)> {
+        let z = self.scale.apply(&self.vocabulary.frequencies(unit));
         self.centroids.iter().map(|(author, centroid)| (author.as_str(), measure.between(&z, centroid))).collect()
     }
 }
 
-fn most_frequent<T: AsRef<str>>(known: &[(&str, Vec<T>)], limit: usize) -> Vec<String> {
-    let mut totals: HashMap<String, usize> = HashMap::new();
-    for word in known.iter().flat_map(|(_, units)| units).flat_map(|unit| words(unit.as_ref())) {
-        *totals.entry(word).or_default() += 1;
+fn most_frequent(known: &[(&str, &[WordCounts])], limit: usize) -> Vec<String> {
+    let mut totals: HashMap<&str, u64> = HashMap::new();
+    for (word, count) in known.iter().flat_map(|(_, units)| *units).flat_map(|unit| &unit.words) {
+        *totals.entry(word).or_default() += u64::from(*count);
     }
-    let mut totals: Vec<(String, usize)> = totals.into_iter().collect();
+    let mut totals: Vec<(&str, u64)> = totals.into_iter().collect();
     totals.sort_unstable_by(|(a, m), (b, n)| n.cmp(m).then_with(|| a.cmp(b)));
-    totals.into_iter().take(limit).map(|(word, _)| word).collect()
+    totals.into_iter().take(limit).map(|(word, _)| word.to_owned()).collect()
 }
 
 fn mean_row(rows: &[Vec<f64>]) -> Vec<f64> {

@@ -10,6 +10,10 @@ use crate::text::words;
 /// The share of different 4-grams below which a text repeats itself. Posts of real authors have .98 and more.
 pub const MIN_DISTINCT_4: f64 = 0.9;
 
+/// How far below the lowest of the author's units a text may lie: a dozen units do not show the lowest there are. Random words
+/// have a twentieth of it.
+const FLOOR_SHARE: f64 = 0.75;
+
 /// What a text shows of fluency. Only to be compared with the author's own text of about the same length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Fluency {
@@ -40,18 +44,21 @@ impl TrigramPool {
     /// The triples of prose, which must be neither the author's nor what is measured.
     pub fn new<T: AsRef<str>>(proses: &[T]) -> Self {
         let mut pool = Self::default();
-        for prose in proses {
-            let mut last = [None; 2];
-            for word in words(prose.as_ref()) {
-                let next = pool.ids.len() as u32;
-                let id = *pool.ids.entry(word).or_insert(next);
-                if let [Some(first), Some(second)] = last {
-                    pool.triples.insert([first, second, id]);
-                }
-                last = [last[1], Some(id)];
-            }
-        }
+        proses.iter().for_each(|prose| pool.add(prose.as_ref()));
         pool
+    }
+
+    /// Adds the triples of a piece of prose.
+    pub fn add(&mut self, prose: &str) {
+        let mut last = [None; 2];
+        for word in words(prose) {
+            let next = self.ids.len() as u32;
+            let id = *self.ids.entry(word).or_insert(next);
+            if let [Some(first), Some(second)] = last {
+                self.triples.insert([first, second, id]);
+            }
+            last = [last[1], Some(id)];
+        }
     }
 
     /// The share of the word triples of prose that stand in the pool, 0 for a text without any.
@@ -90,7 +97,7 @@ impl FluencyGate {
         let mut attested: Vec<f64> = units.iter().map(|unit| pool.attested(unit.as_ref())).collect();
         attested.sort_by(f64::total_cmp);
         let floor = attested.get(attested.len() / 100).copied().unwrap_or(0.0);
-        Self { min_distinct_4: MIN_DISTINCT_4, min_attested_trigrams: floor }
+        Self { min_distinct_4: MIN_DISTINCT_4, min_attested_trigrams: floor * FLOOR_SHARE }
     }
 
     /// Whether a text of about the length of those units is fluent.

@@ -4,11 +4,12 @@
 //! at 500 words, and hardly depends on the topic (Smith and Aldridge, "Improving authorship attribution: optimizing Burrows'
 //! Delta method", 2011, for the cosine; Kestemont, "Function words in authorship attribution", 2014, for the list).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
+use crate::counts::WordCounts;
 use crate::delta::{Measure, ZScores};
-use crate::text::{prose, words};
+use crate::text::prose;
 
 /// English function words and contractions.
 const WORDS: &str = "a about above after again against ago all almost alone along already also although always am among an and \
@@ -72,22 +73,28 @@ pub fn contains(word: &str) -> bool {
     SET.contains(word)
 }
 
+/// All function words, in the order of their features.
+pub(crate) fn list() -> impl Iterator<Item = &'static str> {
+    WORDS.split_whitespace()
+}
+
 /// How many features there are: words and marks.
 pub fn feature_count() -> usize {
     WORDS.split_whitespace().count() + MARKS.len()
 }
 
-/// The frequencies of all features in prose, relative to its words.
-pub(crate) fn frequencies(prose: &str) -> Vec<f64> {
-    let mut counts: HashMap<String, usize> = HashMap::new();
-    let mut total = 0;
-    for word in words(prose) {
-        total += 1;
-        *counts.entry(word).or_default() += 1;
-    }
-    let of_words = WORDS.split_whitespace().map(|word| counts.get(word).copied().unwrap_or(0));
-    let of_marks = MARKS.iter().map(|mark| mark.count(prose));
-    of_words.chain(of_marks).map(|count| count as f64 / f64::max(f64::from(total), 1.0)).collect()
+/// How often each mark stands in prose.
+pub(crate) fn mark_counts(prose: &str) -> Vec<u32> {
+    MARKS.iter().map(|mark| mark.count(prose) as u32).collect()
+}
+
+/// The frequencies of all features, relative to the words.
+pub(crate) fn frequencies(counts: &WordCounts) -> Vec<f64> {
+    let of_words = WORDS.split_whitespace().map(|word| counts.of_word(word));
+    of_words
+        .chain(counts.marks.iter().copied())
+        .map(|count| f64::from(count) / f64::from(counts.total.max(1)))
+        .collect()
 }
 
 /// The relative frequencies of all features in one text, in the order of the list.
@@ -97,7 +104,7 @@ pub struct Profile(Vec<f64>);
 impl Profile {
     /// The profile of a Markdown text.
     pub fn of(markdown: &str) -> Self {
-        Self(frequencies(&prose(markdown)))
+        Self(frequencies(&WordCounts::of(&prose(markdown))))
     }
 }
 

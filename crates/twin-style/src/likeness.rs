@@ -1,23 +1,33 @@
 //! Likeness: how much a text reads like an author, on a scale from other people (0) to the author's own new posts (1).
 //!
 //! A [`Ruler`] is made from the author's known and held-out posts and those of impostors, and is refused where it cannot tell
-//! them apart. Three measures that err differently go into it: Cosine Delta over the commonest words, Cosine Delta over
-//! function words and punctuation, and the log-likelihood ratio of character language models. Copied and garbled text can
-//! score above the author, so that is flagged ([`Likeness::is_over_imitation`]), and [`crate::copying`] and
+//! them apart. Four measures that err differently go into it: Cosine Delta over the commonest words, Cosine Delta over
+//! function words and punctuation, and the log-likelihood ratios of character models and of grammar models. Copied and
+//! garbled text can score above the author, so that is flagged ([`Likeness::is_over_imitation`]), and [`crate::copying`] and
 //! [`crate::fluency`] are the gates beside it.
 
+use std::sync::Arc;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use self::measures::MEASURES;
 use self::ruler::Scored;
-use crate::stats::{Difference, bootstrap_groups, bootstrap_interval, mean};
+use crate::population::Population;
+use crate::stats::{Difference, bootstrap_groups, mean, quantile, variance};
 use crate::text::{prose, units, word_count};
 
 pub use self::measures::Component;
+pub(crate) use self::measures::{MEASURES, Measures, Standard};
+pub(crate) use self::ruler::counted;
 pub use self::ruler::{Ruler, RulerQuality};
 
 mod measures;
 mod ruler;
+
+/// How many samples of the author's units the author's range is taken from.
+const RANGE_SAMPLES: usize = 2000;
 
 /// How a ruler is made. The defaults are those under which it was measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +88,19 @@ impl<'a> AuthorTexts<'a> {
     }
 }
 
+/// Who an author is compared with.
+#[derive(Debug, Clone, Default)]
+pub struct Others<'a> {
+    /// Other people's posts.
+    pub texts: &'a [AuthorTexts<'a>],
+    /// People who are known by their statistics. Whoever bears the author's name is left out of it.
+    pub population: Option<Arc<Population>>,
+    /// Who else is left out of the population: other names of the author's.
+    pub without: &'a [String],
+    /// The genres of the population that are used; all, when none is named.
+    pub genres: &'a [String],
+}
+
 /// Why there is no figure. A figure from such texts would mean nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "snake_case")]
@@ -88,7 +111,9 @@ pub enum Refusal {
         "`{author}` has {units} held-out units of about {unit_words} words and {needed} are needed: hold out more posts"
     )]
     TooLittleHeldOutText { author: String, units: usize, needed: usize, unit_words: usize },
-    #[error("there is no other author to compare `{author}` with: ingest another author of the same kind of posts")]
+    #[error(
+        "there is no other author to compare `{author}` with: ingest another author of the same kind of posts, or use a population"
+    )]
     NoImpostors { author: String },
     #[error(
         "`{author}` cannot be told apart from the other authors with this text: the AUC is {auc:.2} and {needed:.2} is needed"
@@ -122,6 +147,9 @@ pub struct Likeness {
     pub accepted_share: f64,
     pub units: usize,
     pub words: usize,
+    /// The likeness of every unit.
+    #[serde(default)]
+    pub of_units: Vec<f64>,
     /// How many other authors the zero of the scale is made of. With few of them it says "unlike these", not "unlike people".
     pub impostor_authors: usize,
 }
@@ -143,23 +171,29 @@ impl Ruler {
         let units = units(&proses, self.config.unit_words);
         let words = units.iter().map(|unit| unit.words).sum();
         self.check_length(words)?;
-        let scored: Vec<Scored> = units.iter().map(|unit| self.score_unit(unit)).collect();
+        let scored: Vec<Scored> = units.par_iter().map(|unit| self.score_unit(unit)).collect();
         let scores: Vec<f64> = scored.iter().map(|unit| unit.score).collect();
         let component = |index: usize, component| ComponentLikeness {
             component,
             value: self.on_component_scale(index, mean(scored.iter().map(|unit| unit.components[index]))),
         };
-        let [first, second, third] = Component::ALL;
         Ok(Likeness {
             value: self.on_scale(mean(scores.iter().copied())),
             interval: self.interval(&scored),
             author_range: self.author_range(scored.len()),
-            components: [component(0, first), component(1, second), component(2, third)],
+            components: std::array::from_fn(|index| component(index, Component::ALL[index])),
             accepted_share: mean(scores.iter().map(|score| f64::from(u8::from(*score > self.quality.threshold)))),
+            of_units: scores.iter().map(|score| self.on_scale(*score)).collect(),
             units: scored.len(),
             words,
             impostor_authors: self.quality.impostor_authors,
         })
+    }
+
+    /// The likeness of one unit of prose, without an interval, and whether it is accepted as the author's.
+    pub(crate) fn likeness_of_unit(&self, prose: &str) -> (f64, bool) {
+        let score = self.score(prose);
+        (self.on_scale(score), score > self.quality.threshold)
     }
 
     /// By how much the first texts read more like the author than the second ones, on the scale of likeness. The texts are
@@ -179,8 +213,21 @@ impl Ruler {
         let width = self.author.mean() - self.impostors.mean();
         let gap = |[first, second]: &[String; 2]| (self.score(first) - self.score(second)) / width;
         let gaps: Vec<f64> = pairs.iter().map(gap).collect();
-        let interval = bootstrap_interval(&gaps, self.config.seed, |drawn| mean(drawn.iter().map(|gap| **gap)));
-        Ok(Difference { mean: mean(gaps.iter().copied()), interval, pairs: gaps.len() })
+        Ok(Difference::of(&gaps, self.config.seed))
+    }
+
+    /// The least difference in likeness that a comparison of so many units on either side will see four times in five, at a
+    /// significance of 5%. To be known before anything is measured.
+    pub fn detectable_difference(&self, units: usize) -> f64 {
+        // 1.96 and 0.84: the normal quantiles of 97.5% and 80%.
+        let deviation = variance(&self.author.scores()).sqrt() / (self.author.mean() - self.impostors.mean());
+        (1.96 + 0.84) * deviation * (2.0 / units.max(1) as f64).sqrt()
+    }
+
+    /// The likeness of the author's held-out units and of the impostors', one by one: what the scale is made of.
+    pub fn scale(&self) -> [Vec<f64>; 2] {
+        [&self.author, &self.impostors]
+            .map(|side| side.scores().into_iter().map(|score| self.on_scale(score)).collect())
     }
 
     /// Prose of both sides, joined prompt by prompt until both are as long as a unit.
@@ -232,11 +279,10 @@ impl Ruler {
 
     fn author_range(&self, units: usize) -> (f64, f64) {
         let scores = self.author.scores();
-        // As many groups as units are drawn, of which each gives the first of its draws: a sample of that size.
-        let sizes = vec![scores.len(); units];
-        bootstrap_groups(&sizes, self.config.seed, |drawn| {
-            self.on_scale(mean(drawn.iter().filter_map(|group| group.first()).map(|index| scores[*index])))
-        })
+        let mut random = ChaCha8Rng::seed_from_u64(self.config.seed);
+        let mut sample = || mean((0..units).map(|_| scores[random.random_range(0..scores.len())]));
+        let means: Vec<f64> = (0..RANGE_SAMPLES).map(|_| self.on_scale(sample())).collect();
+        (quantile(&means, 0.025), quantile(&means, 0.975))
     }
 }
 

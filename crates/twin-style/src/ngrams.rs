@@ -4,9 +4,15 @@ use std::collections::HashMap;
 
 use crate::text::prose;
 
+pub(crate) use self::grammar::grammar_grams;
+pub use self::grammar::{GrammarModel, grammar_bits_gained};
 pub use self::language_model::{CharModel, bits_gained};
+pub(crate) use self::language_model::{character_grams, trigrams};
+pub(crate) use self::sequence_model::{Counts, Key, add};
 
+mod grammar;
 mod language_model;
+mod sequence_model;
 
 /// The length of the n-grams. At four they tell authors of one genre apart and still recur in a post (the baseline of the PAN
 /// authorship verification tasks).

@@ -134,6 +134,63 @@ impl StyleProfile {
         }
     }
 
+    /// The profile in sentences, for people and as a persona.
+    pub fn description(&self) -> Vec<String> {
+        if self.words == 0 {
+            return vec!["There are no words to tell a style by.".to_owned()];
+        }
+        let Quartiles { lower, median, upper } = self.sentence_words;
+        let rate = |value: f64| match value {
+            0.0 => "no".to_owned(),
+            value if value < 10.0 => format!("{value:.1}"),
+            value => format!("{value:.0}"),
+        };
+        let listed = |features: &[(&str, f64)]| {
+            features.iter().map(|(name, value)| format!("{} {name}", rate(*value))).collect::<Vec<_>>().join(", ")
+        };
+        vec![
+            format!(
+                "Sentences of {lower:.0} to {upper:.0} words, {median:.0} in the middle; the longest quarter is longer still."
+            ),
+            format!(
+                "Paragraphs of {:.0} to {:.0} words; words of {:.1} letters; reading ease {:.0} (100 is easy).",
+                self.paragraph_words.lower, self.paragraph_words.upper, self.word_letters, self.reading_ease
+            ),
+            format!(
+                "In a thousand words {}.",
+                listed(&[
+                    ("contractions", self.contractions),
+                    ("words of the first person", self.first_person),
+                    ("hedges", self.hedges),
+                    ("questions", self.questions),
+                    ("exclamations", self.exclamations),
+                ])
+            ),
+            format!(
+                "In a thousand words {}.",
+                listed(&[
+                    ("commas", self.commas),
+                    ("semicolons", self.semicolons),
+                    ("colons", self.colons),
+                    ("dashes", self.dashes),
+                    ("parentheses", self.parentheses),
+                    ("quotations", self.quotations),
+                    ("ellipses", self.ellipses),
+                    ("emoji", self.emoji),
+                ])
+            ),
+            format!(
+                "In a thousand words {}.",
+                listed(&[
+                    ("headings", self.headings),
+                    ("list items", self.list_items),
+                    ("links", self.links),
+                    ("emphases", self.emphases),
+                ])
+            ),
+        ]
+    }
+
     /// All features by name: what can be compared between texts.
     pub fn features(&self) -> [(&'static str, f64); 25] {
         [
@@ -289,6 +346,10 @@ mod tests {
         close(profile.headings, 1.0);
         close(profile.list_items, 1.0);
         assert_eq!(StyleProfile::of("```\ncode\n```"), StyleProfile::default());
+        let said = profile.description().join(" ");
+        assert!(said.starts_with("Sentences of 2 to 4 words, 2 in the middle"), "{said}");
+        assert!(said.contains("91 semicolons") && said.contains("no commas"), "{said}");
+        assert_eq!(StyleProfile::default().description().len(), 1);
     }
 
     #[test]

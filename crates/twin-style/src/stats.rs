@@ -4,10 +4,12 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+pub use self::calibration::{Calibration, calibration_error};
 pub use self::verification::{
     Verification, auc, brier_complement, c_at_1, cllr, f_0_5_u, f1, threshold_at_false_accept,
 };
 
+mod calibration;
 mod verification;
 
 /// The number of bootstrap samples.
@@ -40,11 +42,22 @@ pub struct Difference {
     pub mean: f64,
     /// A 95% bootstrap interval over the pairs.
     pub interval: (f64, f64),
+    /// How often chance alone makes a difference as large in either direction: the paired randomisation test (Fisher, 1935),
+    /// in which every pair may be the other way round. With five pairs it cannot be below 1/16.
+    #[serde(default)]
+    pub p_value: f64,
     /// How many pairs it is of.
     pub pairs: usize,
 }
 
 impl Difference {
+    /// From the differences of pairs. NaN of none.
+    pub fn of(differences: &[f64], seed: u64) -> Self {
+        let interval = bootstrap_interval(differences, seed, |drawn| mean(drawn.iter().map(|value| **value)));
+        let mean = mean(differences.iter().copied());
+        Self { mean, interval, p_value: randomisation_test(differences, seed), pairs: differences.len() }
+    }
+
     /// Whether the first of the two is higher, beyond chance.
     pub fn is_above_zero(&self) -> bool {
         self.interval.0 > 0.0
@@ -57,8 +70,43 @@ pub fn paired_difference(a: &[f64], b: &[f64], seed: u64) -> Option<Difference> 
         return None;
     }
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-    let interval = bootstrap_interval(&differences, seed, |drawn| mean(drawn.iter().map(|value| **value)));
-    Some(Difference { mean: mean(differences.iter().copied()), interval, pairs: differences.len() })
+    Some(Difference::of(&differences, seed))
+}
+
+/// The share of sign changes of the differences, all of them or as many as there are samples, that make a mean as far from
+/// zero as theirs.
+fn randomisation_test(differences: &[f64], seed: u64) -> f64 {
+    if differences.is_empty() {
+        return f64::NAN;
+    }
+    let found = differences.iter().sum::<f64>().abs() * (1.0 - 1e-9);
+    let flipped = |signs: &mut dyn FnMut(usize) -> bool| -> bool {
+        let sum: f64 =
+            differences.iter().enumerate().map(|(index, value)| if signs(index) { -value } else { *value }).sum();
+        sum.abs() >= found
+    };
+    if 1_usize.checked_shl(differences.len() as u32).is_some_and(|all| all <= SAMPLES) {
+        let all = 1_usize << differences.len();
+        let as_far = (0..all).filter(|flips| flipped(&mut |index| flips >> index & 1 == 1)).count();
+        return as_far as f64 / all as f64;
+    }
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let as_far = (0..SAMPLES).filter(|_| flipped(&mut |_| random.random())).count();
+    // The order that was found is one of those that chance makes.
+    (as_far + 1) as f64 / (SAMPLES + 1) as f64
+}
+
+/// The p-values of several comparisons, corrected for their number (Holm, 1979), in the order they were given in.
+pub fn holm(p_values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p_values.len()).collect();
+    order.sort_by(|a, b| p_values[*a].total_cmp(&p_values[*b]));
+    let mut corrected = vec![0.0; p_values.len()];
+    let mut before: f64 = 0.0;
+    for (rank, index) in order.into_iter().enumerate() {
+        before = before.max(p_values[index] * (p_values.len() - rank) as f64).min(1.0);
+        corrected[index] = before;
+    }
+    corrected
 }
 
 /// The mean, NaN of nothing.
@@ -132,6 +180,17 @@ mod tests {
         assert!(difference.is_above_zero() && difference.interval.1 < 2.2);
         assert!(!paired_difference(&b, &a, 3).unwrap().is_above_zero());
         assert_eq!(paired_difference(&a, &b[1..], 3), None);
+    }
+
+    #[test]
+    fn known_p_values() {
+        // Of the eight sign changes of three equal differences, two are as far from zero.
+        assert_eq!(Difference::of(&[1.0, 1.0, 1.0], 1).p_value, 0.25);
+        assert_eq!(Difference::of(&[1.0, -1.0], 1).p_value, 1.0);
+        let many = Difference::of(&[0.5; 40], 1).p_value;
+        assert!(many > 0.0 && many < 0.001, "{many}");
+        assert_eq!(holm(&[0.04, 0.01, 0.03]), [0.06, 0.03, 0.06]);
+        assert_eq!(holm(&[0.9, 0.8]), [1.0, 1.0]);
     }
 
     #[test]

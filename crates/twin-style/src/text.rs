@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use unicode_normalization::UnicodeNormalization;
 use unicode_segmentation::UnicodeSegmentation;
 
-pub use self::markdown::{Markup, markup};
+pub use self::markdown::{Markup, as_markdown, markup};
 pub use self::sentences::sentences;
 pub use self::units::{UNIT_WORDS, Unit, units};
 

@@ -11,20 +11,27 @@ use twin_domain::{
 use twin_models::embedding::{EmbedError, Embedder};
 use twin_models::language::{Adapter, GenerateError, Llama, TokenizerError, TrainError};
 use twin_models::prompt::{PromptError, PromptSet};
+use twin_style::population::Population;
 
 use crate::dataset::DatasetError;
 
 pub use self::arms::{Arm, ArmReport, Sample};
+pub use self::charts::ChartError;
+pub use self::likeness::{Comparison, Decision, LikenessReport};
 pub use self::prediction::{DocumentBits, Prediction};
 pub use self::style::{Distances, StyleFigures};
 
 mod arms;
+mod charts;
+pub mod html;
+mod likeness;
 mod prediction;
 mod style;
 pub mod table;
 
 /// How much is measured. More documents and prompts give narrower intervals and take longer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EvaluationConfig {
     /// The most documents of this author, and of all others together, that bits per byte are taken over.
     pub documents: usize,
@@ -37,11 +44,24 @@ pub struct EvaluationConfig {
     /// How many passages the arms with retrieval are given.
     pub retrieved: usize,
     pub seed: u64,
+    /// Which ways of writing are compared.
+    pub arms: Vec<Arm>,
+    /// Whether the likeness to the author is measured, with its gates. Worth it from 500 words an arm on.
+    pub likeness: bool,
 }
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        Self { documents: 6, prompts: 3, max_new_tokens: 140, few_shot: 2, retrieved: 3, seed: 17 }
+        Self {
+            documents: 6,
+            prompts: 3,
+            max_new_tokens: 140,
+            few_shot: 2,
+            retrieved: 3,
+            seed: 17,
+            arms: vec![Arm::Base, Arm::FewShotRag, Arm::Lora, Arm::LoraRag],
+            likeness: false,
+        }
     }
 }
 
@@ -79,6 +99,8 @@ pub struct Evaluation<'a> {
     pub set: &'a TrainingSet,
     pub prompts: &'a PromptSet,
     pub config: &'a EvaluationConfig,
+    /// Whom the author is compared with besides the other authors of the store; the author is not among them.
+    pub population: Option<Arc<Population>>,
 }
 
 /// What was measured.
@@ -91,6 +113,9 @@ pub struct EvaluationReport {
     pub others: Option<Prediction>,
     /// Every way of writing on the same prompts, with the author's own texts and the other authors' as ceiling and floor.
     pub arms: Vec<ArmReport>,
+    /// What the likeness of the arms was measured with, where it was.
+    #[serde(default)]
+    pub likeness: Option<LikenessReport>,
 }
 
 impl EvaluationReport {
@@ -128,8 +153,9 @@ pub fn evaluate(
         true => None,
         false => Some(prediction::measure(evaluation, &corpus.others, "others", progress, cancel)?),
     };
-    let arms = arms::compare(evaluation, &corpus, progress, cancel)?;
-    Ok(EvaluationReport { config: evaluation.config.clone(), author, others, arms })
+    let mut arms = arms::compare(evaluation, &corpus, progress, cancel)?;
+    let likeness = evaluation.config.likeness.then(|| likeness::measure(evaluation, &corpus, &mut arms));
+    Ok(EvaluationReport { config: evaluation.config.clone(), author, others, arms, likeness })
 }
 
 /// The documents of an evaluation.
@@ -138,6 +164,10 @@ struct Corpus {
     train: Vec<StoredDocument>,
     /// The author's documents that no part of training has seen, newest first.
     test: Vec<StoredDocument>,
+    /// All of the author's documents that the adapter was not trained on, oldest first, to try a ruler on.
+    held_out: Vec<StoredDocument>,
+    /// All documents of each other author, oldest first.
+    strangers: Vec<(String, Vec<StoredDocument>)>,
     /// Documents of other authors, taken in turn so that each has a say, newest first.
     others: Vec<StoredDocument>,
 }
@@ -159,20 +189,22 @@ impl Corpus {
         if test.is_empty() {
             return Err(EvaluateError::NoTestDocuments { set: set.id.to_string() });
         }
-        let mut by_author = Vec::new();
+        let held_out = own.iter().filter(|stored| !of_split(Split::Train)(stored)).cloned().collect();
+        let mut strangers = Vec::new();
         for other in store.authors()?.into_iter().filter(|other| other.id != author.id) {
-            by_author.push(store.documents(view, &other.id)?.into_iter().rev());
+            strangers.push((other.name, store.documents(view, &other.id)?));
         }
+        let mut by_author: Vec<_> = strangers.iter().map(|(_, documents)| documents.iter().rev()).collect();
         let mut others = Vec::new();
         while others.len() < config.documents {
-            let round: Vec<_> = by_author.iter_mut().filter_map(Iterator::next).collect();
+            let round: Vec<StoredDocument> = by_author.iter_mut().filter_map(Iterator::next).cloned().collect();
             if round.is_empty() {
                 break;
             }
             others.extend(round);
         }
         others.truncate(config.documents);
-        Ok(Self { train, test, others })
+        Ok(Self { train, test, held_out, strangers, others })
     }
 }
 

@@ -47,6 +47,10 @@ pub enum Command {
     Train(TrainArguments),
     /// Show the evaluation of a model version
     Evaluate(EvaluateArguments),
+    /// Measure the measures, and models by them
+    Bench(BenchArguments),
+    /// Measure how a text is written, and whether it reads like an author
+    Style(StyleArguments),
     /// List, fetch and import models
     Models(ModelsArguments),
     /// Show and verify model versions
@@ -159,6 +163,133 @@ pub struct TrainArguments {
 pub struct EvaluateArguments {
     /// A model version, as in `ada-lovelace@v3`
     pub model: ModelVersionId,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Every way of writing, by a model version and by its base, on the same prompts
+    // Not in the menu before it has been run on a trained twin from end to end.
+    #[command(hide = true)]
+    Style(BenchStyleArguments),
+    /// How well the style ruler tells real authors apart
+    Verification(VerificationArguments),
+    /// Every known trick on every measure, and what stops it; prints a Markdown table
+    Cheats(CheatsArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct BenchStyleArguments {
+    /// A model version, as in `ada-lovelace@v7`
+    pub model: ModelVersionId,
+    /// Another version of the same author; may be repeated
+    #[arg(long, value_name = "MODEL")]
+    pub compare: Vec<ModelVersionId>,
+    /// What is written and how much of it
+    #[arg(long, default_value = "eval/style.toml", value_name = "FILE")]
+    pub suite: PathBuf,
+    /// How many posts are written
+    #[arg(long, value_name = "N")]
+    pub prompts: Option<usize>,
+    /// Where the report and its figures go [default: `bench` in the data directory]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CheatsArguments {
+    /// JSON lines with `author` and `text`: what is known
+    #[arg(long, default_value = "../shared/data/dev/style-verification-tech/known.jsonl", value_name = "FILE")]
+    pub known: PathBuf,
+    /// JSON lines with `author` and `text`: newer pieces of about 500 words
+    #[arg(long, default_value = "../shared/data/dev/style-verification-tech/questioned.jsonl", value_name = "FILE")]
+    pub questioned: PathBuf,
+    /// Whom to imitate
+    #[arg(long, default_value = "matklad")]
+    pub author: String,
+}
+
+#[derive(Debug, Args)]
+pub struct StyleArguments {
+    #[command(subcommand)]
+    pub command: StyleCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StyleCommand {
+    /// How an author writes, or a text, in figures to read; with both, where the text leaves the author's range
+    Profile {
+        /// A Markdown file
+        file: Option<PathBuf>,
+        #[arg(long, required_unless_present = "file")]
+        author: Option<AuthorId>,
+    },
+    /// Whether a text reads like an author, and is more than copying
+    Measure {
+        /// Markdown files; 500 words or more in all
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[arg(long)]
+        author: AuthorId,
+        #[command(flatten)]
+        others: OthersArguments,
+    },
+    /// Other people's statistics, for authors who have nobody to be compared with
+    Population {
+        #[command(subcommand)]
+        command: PopulationCommand,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct OthersArguments {
+    /// The statistics of other people [default: those that come with the program]
+    #[arg(long, value_name = "FILE")]
+    pub population: Option<PathBuf>,
+    /// Use only these genres of the population; may be repeated
+    #[arg(long, value_name = "GENRE")]
+    pub genre: Vec<String>,
+    /// Leave out who bears this name in the population, as it is the same author; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub without: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PopulationCommand {
+    /// Count other people's texts
+    Build {
+        /// What kind of texts, and where: a folder with a folder of Markdown files for each author, or JSON lines with
+        /// `author`, `date` and `text`
+        #[arg(required = true, value_name = "GENRE=PATH")]
+        texts: Vec<String>,
+        #[arg(long)]
+        name: String,
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Show who is in a population
+    Show {
+        /// [default: the one that comes with the program]
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct VerificationArguments {
+    /// Which sets of texts, and what must hold
+    #[arg(long, default_value = "eval/verification.toml", value_name = "FILE")]
+    pub suite: PathBuf,
+    /// Where the texts are [default: what the suite says]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Also keep the writer of each text out of the others it is compared with, as a machine's author is not among them
+    #[arg(long)]
+    pub open: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use clap::CommandFactory;
 use crate::args::{Arguments, Command};
 use crate::wiring::Wiring;
 
+mod bench;
 mod chat;
 mod dataset;
 mod doctor;
@@ -17,6 +18,7 @@ mod registry;
 mod release;
 mod retrieve;
 mod serve;
+mod style;
 mod train;
 
 /// Runs a command. `false` means that it ran and did not pass.
@@ -29,6 +31,8 @@ pub async fn run(wiring: &Wiring, command: Command) -> anyhow::Result<bool> {
         Command::Dataset(arguments) => dataset::run(wiring, arguments.command).await,
         Command::Train(arguments) => train::run(wiring, arguments).await,
         Command::Evaluate(arguments) => evaluate::run(wiring, &arguments.model),
+        Command::Bench(arguments) => bench::run(wiring, arguments.command).await,
+        Command::Style(arguments) => style::run(wiring, arguments.command).await,
         Command::Models(arguments) => models::run(wiring, arguments.command).await,
         Command::Registry(arguments) => registry::run(wiring, arguments.command),
         Command::Release(arguments) => release::run(wiring, arguments.command),

@@ -1,14 +1,14 @@
-//! The three measures of likeness, each as one number: how much nearer a text is to the author than to the impostors.
+//! The four measures of likeness, each as one number: how much nearer a text is to the author than to the impostors.
 
 use serde::{Deserialize, Serialize};
 
 use super::RulerConfig;
+use crate::counts::{CountedText, CountedUnit, WordCounts};
 use crate::delta::{DeltaModel, Features, Measure};
-use crate::ngrams::{CharModel, bits_gained};
-use crate::stats::mean;
-use crate::text::Unit;
+use crate::ngrams::{CharModel, Counts, GrammarModel};
+use crate::stats::{mean, variance};
 
-pub(super) const MEASURES: usize = 3;
+pub(crate) const MEASURES: usize = 4;
 
 /// A measure that likeness is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,53 +20,107 @@ pub enum Component {
     FunctionWords,
     /// Bits per character that the author's character model saves over the impostors'.
     Characters,
+    /// Bits per word or mark that the author's grammar model saves over the impostors'. The subject has no part in it.
+    Grammar,
 }
 
 impl Component {
     /// In the order of every array of components.
-    pub const ALL: [Self; MEASURES] = [Self::CommonWords, Self::FunctionWords, Self::Characters];
+    pub const ALL: [Self; MEASURES] = [Self::CommonWords, Self::FunctionWords, Self::Characters, Self::Grammar];
+
+    /// The name in tables.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::CommonWords => "common words",
+            Self::FunctionWords => "function words",
+            Self::Characters => "characters",
+            Self::Grammar => "grammar",
+        }
+    }
 }
 
 #[derive(Debug)]
-pub(super) struct Measures {
+pub(crate) struct Measures {
     author: String,
     common_words: DeltaModel,
     function_words: DeltaModel,
-    own: CharModel,
-    others: CharModel,
+    characters: Pair<CharModel>,
+    grammar: Pair<GrammarModel>,
+}
+
+/// A model of the author and one of everybody else.
+#[derive(Debug)]
+struct Pair<T> {
+    own: T,
+    others: T,
 }
 
 impl Measures {
-    /// From known text alone: the author's units and those of each impostor.
-    pub(super) fn fit(author: &[Unit], impostors: &[Vec<Unit>], config: &RulerConfig) -> Self {
+    /// From known text alone: the author's and that of each impostor.
+    pub(crate) fn fit(author: &CountedText, impostors: &[&CountedText], config: &RulerConfig) -> Self {
         // Names are made here, because an impostor may bear the author's.
         let names: Vec<String> = (0..=impostors.len()).map(|index| format!("{index:06}")).collect();
-        let texts = |units: &[Unit]| units.iter().map(|unit| unit.text.clone()).collect::<Vec<_>>();
-        let all = std::iter::once(texts(author)).chain(impostors.iter().map(|units| texts(units)));
-        let known: Vec<(&str, Vec<String>)> = names.iter().map(String::as_str).zip(all).collect();
-        let others: Vec<&String> = known.iter().skip(1).flat_map(|(_, texts)| texts).collect();
+        let all = std::iter::once(&author).chain(impostors).map(|text| text.units.as_slice());
+        let known: Vec<(&str, &[WordCounts])> = names.iter().map(String::as_str).zip(all).collect();
+        let others = |counts: fn(&CountedText) -> &Counts| {
+            let mut sum = Counts::default();
+            for (key, count) in impostors.iter().flat_map(|text| counts(text)) {
+                let of_key = sum.entry(*key).or_default();
+                *of_key = of_key.saturating_add(*count);
+            }
+            sum
+        };
         Self {
-            common_words: DeltaModel::fit(&known, Features::MostFrequentWords(config.most_frequent_words)),
-            function_words: DeltaModel::fit(&known, Features::FunctionWords),
-            own: CharModel::fit(&texts(author)),
-            others: CharModel::fit(&others),
+            common_words: DeltaModel::fit_counts(&known, Features::MostFrequentWords(config.most_frequent_words)),
+            function_words: DeltaModel::fit_counts(&known, Features::FunctionWords),
+            characters: Pair {
+                own: CharModel::of(&author.characters),
+                others: CharModel::of(&others(|text| &text.characters)),
+            },
+            grammar: Pair {
+                own: GrammarModel::of(&author.grammar),
+                others: GrammarModel::of(&others(|text| &text.grammar)),
+            },
             author: names[0].clone(),
         }
     }
 
-    /// The measures of a piece of prose in the order of [`Component::ALL`], each higher for the author.
-    pub(super) fn of(&self, prose: &str) -> [f64; MEASURES] {
+    /// The measures of a unit in the order of [`Component::ALL`], each higher for the author.
+    pub(crate) fn of(&self, unit: &CountedUnit) -> [f64; MEASURES] {
         [
-            self.nearness(&self.common_words, prose),
-            self.nearness(&self.function_words, prose),
-            bits_gained(&self.own, &self.others, prose),
+            self.nearness(&self.common_words, &unit.words),
+            self.nearness(&self.function_words, &unit.words),
+            self.characters.own.bits_gained(&self.characters.others, &unit.characters),
+            self.grammar.own.bits_gained(&self.grammar.others, &unit.grammar),
         ]
     }
 
     /// How much farther the impostors are on average than the author.
-    fn nearness(&self, model: &DeltaModel, prose: &str) -> f64 {
-        let distances = model.distances(prose, Measure::Cosine);
+    fn nearness(&self, model: &DeltaModel, unit: &WordCounts) -> f64 {
+        let distances = model.distances_of(unit, Measure::Cosine);
         let of = |own: bool| distances.iter().filter(move |(name, _)| (*name == self.author) == own).map(|(_, d)| *d);
         mean(of(false)) - mean(of(true))
+    }
+}
+
+/// The middle between author and impostors and the deviation within them, by which a measure is made comparable with others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standard {
+    middle: f64,
+    deviation: f64,
+}
+
+impl Standard {
+    /// From the values of the author's units and of the impostors'.
+    pub(crate) fn between(author: &[f64], impostors: &[f64]) -> Self {
+        Self {
+            middle: (mean(author.iter().copied()) + mean(impostors.iter().copied())) / 2.0,
+            deviation: ((variance(author) + variance(impostors)) / 2.0).sqrt().max(1e-12),
+        }
+    }
+
+    /// How many deviations a value lies above the middle.
+    pub(crate) fn apply(self, value: f64) -> f64 {
+        (value - self.middle) / self.deviation
     }
 }

@@ -1,12 +1,18 @@
 //! The ruler: fitted on known text, tried on held-out text of the author and of impostors, and refused if it fails there.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::measures::{Component, MEASURES, Measures};
-use super::{AuthorTexts, Refusal, RulerConfig};
-use crate::stats::{Verification, auc, bootstrap_groups, cllr, mean, threshold_at_false_accept, variance};
+use super::measures::{Component, MEASURES, Measures, Standard};
+use super::{AuthorTexts, Others, Refusal, RulerConfig};
+use crate::counts::{CountedAuthor, CountedText, CountedUnit};
+use crate::population::Population;
+use crate::stats::{
+    Verification, auc, bootstrap_groups, calibration_error, cllr, mean, threshold_at_false_accept, variance,
+};
 use crate::text::{Unit, prose, units, without_boilerplate, word_count};
 
 /// The fewest held-out units of either side on which a ruler can be tried.
@@ -20,8 +26,11 @@ pub struct RulerQuality {
     pub auc_interval: (f64, f64),
     /// The AUC of every measure alone.
     pub component_auc: [(Component, f64); MEASURES],
-    /// PAN's figures, for probabilities from two normal distributions fitted to the same units (so somewhat flattering).
+    /// PAN's figures, for probabilities from two normal distributions fitted to all other posts.
     pub verification: Verification,
+    /// The expected calibration error of those probabilities.
+    #[serde(default)]
+    pub calibration_error: f64,
     /// The cost of those log-likelihood ratios in bits: 1 is what knowing nothing costs.
     pub cllr: f64,
     /// The score above which a unit is accepted as the author's.
@@ -43,6 +52,8 @@ pub struct Ruler {
     scale: [Standard; MEASURES],
     pub(super) author: Sample,
     pub(super) impostors: Sample,
+    /// What is measured is cut down to what this counts.
+    population: Option<Arc<Population>>,
 }
 
 impl Ruler {
@@ -51,23 +62,55 @@ impl Ruler {
     /// # Errors
     /// A [`Refusal`] when the author has too little text, there is nobody to compare with, or the two cannot be told apart.
     pub fn fit(author: &AuthorTexts<'_>, impostors: &[AuthorTexts<'_>], config: RulerConfig) -> Result<Self, Refusal> {
-        let name = || author.name.clone();
-        let own = Corpus::of(author, &config);
-        let others: Vec<Corpus> = impostors.iter().map(|texts| Corpus::of(texts, &config)).collect();
-        let others: Vec<Corpus> = others.into_iter().filter(|other| !other.known.is_empty()).collect();
-        let (words, needed) = (own.known_words, config.min_known_words);
-        if words < needed || own.known.is_empty() {
+        Self::fit_among(author, &Others { texts: impostors, ..Others::default() }, config)
+    }
+
+    /// The same with a population among the impostors. Its units decide how long units are.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_among(author: &AuthorTexts<'_>, others: &Others<'_>, config: RulerConfig) -> Result<Self, Refusal> {
+        let population = others.population.as_ref();
+        let config = RulerConfig { unit_words: population.map_or(config.unit_words, |one| one.unit_words()), ..config };
+        let count = |texts: &AuthorTexts<'_>| {
+            let author = counted(texts, &config);
+            match population {
+                Some(population) => population.restricted(author),
+                None => author,
+            }
+        };
+        let texts: Vec<CountedAuthor> = others.texts.iter().map(count).collect();
+        let mut without = vec![author.name.as_str()];
+        without.extend(others.without.iter().map(String::as_str));
+        let members = population.map(|population| population.authors(&without, others.genres)).unwrap_or_default();
+        let impostors: Vec<&CountedAuthor> = texts.iter().chain(members).collect();
+        let mut ruler = Self::fit_counted(&author.name, &count(author), &impostors, config)?;
+        ruler.population = population.cloned();
+        Ok(ruler)
+    }
+
+    /// The same from counts.
+    pub(crate) fn fit_counted(
+        name: &str,
+        author: &CountedAuthor,
+        impostors: &[&CountedAuthor],
+        config: RulerConfig,
+    ) -> Result<Self, Refusal> {
+        let name = || name.to_owned();
+        let others: Vec<&&CountedAuthor> = impostors.iter().filter(|other| !other.known.units.is_empty()).collect();
+        let (words, needed) = (author.known.words(), config.min_known_words);
+        if words < needed || author.known.units.is_empty() {
             return Err(Refusal::TooLittleKnownText { author: name(), words, needed });
         }
         if others.is_empty() {
             return Err(Refusal::NoImpostors { author: name() });
         }
-        let known: Vec<Vec<Unit>> = others.iter().map(|other| other.known.clone()).collect();
-        let measures = Measures::fit(&own.known, &known, &config);
-        let author_raw = own.measured(&measures, 0);
+        let known: Vec<&CountedText> = others.iter().map(|other| &other.known).collect();
+        let measures = Measures::fit(&author.known, &known, &config);
+        let author_raw = measured(author, &measures, 0);
         let mut impostors_raw = Vec::new();
         for (index, other) in others.iter().enumerate() {
-            impostors_raw.extend(other.measured(&measures, index));
+            impostors_raw.extend(measured(other, &measures, index));
         }
         for (author, raw) in [(name(), &author_raw), ("the other authors".to_owned(), &impostors_raw)] {
             let (units, needed, unit_words) = (raw.len(), MIN_HELD_OUT_UNITS, config.unit_words);
@@ -75,14 +118,24 @@ impl Ruler {
                 return Err(Refusal::TooLittleHeldOutText { author, units, needed, unit_words });
             }
         }
-        let scale = std::array::from_fn(|index| Standard::of(&author_raw, &impostors_raw, index));
+        let values = |raws: &[Raw], index: usize| raws.iter().map(|raw| raw.components[index]).collect::<Vec<f64>>();
+        let scale =
+            std::array::from_fn(|index| Standard::between(&values(&author_raw, index), &values(&impostors_raw, index)));
         let author_sample = Sample(author_raw.into_iter().map(|raw| raw.scored(&scale)).collect());
         let impostor_sample = Sample(impostors_raw.into_iter().map(|raw| raw.scored(&scale)).collect());
-        let quality = quality(&author_sample, &impostor_sample, own.known_words, others.len(), &config);
+        let quality = quality(&author_sample, &impostor_sample, words, others.len(), &config);
         match quality {
             // Without a distance between the two there is no scale either.
             Some(quality) if quality.auc >= config.min_auc && author_sample.mean() > impostor_sample.mean() => {
-                Ok(Self { config, quality, measures, scale, author: author_sample, impostors: impostor_sample })
+                Ok(Self {
+                    config,
+                    quality,
+                    measures,
+                    scale,
+                    author: author_sample,
+                    impostors: impostor_sample,
+                    population: None,
+                })
             }
             found => Err(Refusal::CannotTellApart {
                 author: name(),
@@ -105,51 +158,52 @@ impl Ruler {
 
     /// The raw score of a piece of prose of about a unit's length: the mean of the standardised measures.
     pub fn score(&self, prose: &str) -> f64 {
-        standardised(&self.scale, &self.measures.of(prose))
+        self.scored(CountedUnit::of(prose, 0)).score
     }
 
     pub(super) fn score_unit(&self, unit: &Unit) -> Scored {
-        Raw { components: self.measures.of(&unit.text), cluster: cluster(unit, 0) }.scored(&self.scale)
+        self.scored(CountedUnit::of(&unit.text, first_document(unit)))
+    }
+
+    fn scored(&self, unit: CountedUnit) -> Scored {
+        let unit = match &self.population {
+            Some(population) => population.restricted_unit(unit),
+            None => unit,
+        };
+        Raw { components: self.measures.of(&unit), cluster: (0, unit.post) }.scored(&self.scale)
     }
 }
 
-/// The prose of one author in units.
-struct Corpus {
-    known: Vec<Unit>,
-    known_words: usize,
-    held_out: Vec<Unit>,
-}
-
-impl Corpus {
-    fn of(texts: &AuthorTexts<'_>, config: &RulerConfig) -> Self {
-        let proses: Vec<String> = texts.known.iter().chain(&texts.held_out).map(|text| prose(text)).collect();
-        let proses = without_boilerplate(&proses);
-        let (known, held_out) = proses.split_at(texts.known.len());
-        let mut words = 0;
-        let newest = known.iter().rev().take_while(|prose| {
-            let before = words;
-            words += word_count(prose);
-            before < config.max_known_words
-        });
-        let mut newest: Vec<&String> = newest.collect();
-        newest.reverse();
-        let known = units(&newest, config.unit_words);
-        let known_words = known.iter().map(|unit| unit.words).sum();
-        // A short rest is nothing to try a ruler on.
-        let mut held_out = units(held_out, config.unit_words);
-        held_out.retain(|unit| unit.words * 2 >= config.unit_words);
-        Self { known, known_words, held_out }
-    }
-
-    fn measured(&self, measures: &Measures, author: usize) -> Vec<Raw> {
-        let raw = |unit: &Unit| Raw { components: measures.of(&unit.text), cluster: cluster(unit, author) };
-        self.held_out.iter().map(raw).collect()
+/// An author's posts in numbers: the newest known text as far as it is needed, and the held-out units.
+pub(crate) fn counted(texts: &AuthorTexts<'_>, config: &RulerConfig) -> CountedAuthor {
+    let proses: Vec<String> = texts.known.iter().chain(&texts.held_out).map(|text| prose(text)).collect();
+    let proses = without_boilerplate(&proses);
+    let (known, held_out) = proses.split_at(texts.known.len());
+    let mut words = 0;
+    let newest = known.iter().rev().take_while(|prose| {
+        let before = words;
+        words += word_count(prose);
+        before < config.max_known_words
+    });
+    let mut newest: Vec<&String> = newest.collect();
+    newest.reverse();
+    // A short rest is nothing to try a ruler on.
+    let mut held_out = units(held_out, config.unit_words);
+    held_out.retain(|unit| unit.words * 2 >= config.unit_words);
+    CountedAuthor {
+        known: CountedText::of(&units(&newest, config.unit_words)),
+        held_out: held_out.iter().map(|unit| CountedUnit::of(&unit.text, first_document(unit))).collect(),
     }
 }
 
-/// Units of one post vary together, so they are resampled together: author and first document.
-fn cluster(unit: &Unit, author: usize) -> (usize, usize) {
-    (author, unit.documents.first().copied().unwrap_or(0))
+fn measured(author: &CountedAuthor, measures: &Measures, number: usize) -> Vec<Raw> {
+    let raw = |unit: &CountedUnit| Raw { components: measures.of(unit), cluster: (number, unit.post) };
+    author.held_out.par_iter().map(raw).collect()
+}
+
+/// Units of one post vary together, so they are resampled together, by author and first document.
+fn first_document(unit: &Unit) -> usize {
+    unit.documents.first().copied().unwrap_or(0)
 }
 
 struct Raw {
@@ -202,26 +256,8 @@ pub(super) fn clusters(units: &[Scored]) -> Vec<Vec<f64>> {
     clusters.into_values().collect()
 }
 
-/// The middle between author and impostors and the deviation within them, by which a measure is made comparable with others.
-#[derive(Debug, Clone, Copy)]
-struct Standard {
-    middle: f64,
-    deviation: f64,
-}
-
-impl Standard {
-    fn of(author: &[Raw], impostors: &[Raw], index: usize) -> Self {
-        let values = |raws: &[Raw]| raws.iter().map(|raw| raw.components[index]).collect::<Vec<f64>>();
-        let (author, impostors) = (values(author), values(impostors));
-        Self {
-            middle: (mean(author.iter().copied()) + mean(impostors.iter().copied())) / 2.0,
-            deviation: ((variance(&author) + variance(&impostors)) / 2.0).sqrt().max(1e-12),
-        }
-    }
-}
-
 fn standardised(scale: &[Standard; MEASURES], components: &[f64; MEASURES]) -> f64 {
-    mean(scale.iter().zip(components).map(|(standard, value)| (value - standard.middle) / standard.deviation))
+    mean(scale.iter().zip(components).map(|(standard, value)| standard.apply(*value)))
 }
 
 fn quality(
@@ -246,7 +282,7 @@ fn quality(
         };
         auc(&cases(&flat(&own_posts, &drawn[0]), &flat(&other_posts, &drawn[1]))).unwrap_or(f64::NAN)
     });
-    let ratios = log_likelihood_ratios(&own, &others);
+    let ratios = log_likelihood_ratios(&own_posts, &other_posts);
     let probabilities: Vec<(f64, bool)> =
         ratios.iter().map(|(ratio, same)| (1.0 / (1.0 + (-ratio).exp()), *same)).collect();
     let threshold = threshold_at_false_accept(&others, config.false_accept);
@@ -255,6 +291,7 @@ fn quality(
         auc_interval,
         component_auc: std::array::from_fn(|index| (Component::ALL[index], component_auc(index))),
         verification: Verification::of(&probabilities)?,
+        calibration_error: calibration_error(&probabilities),
         cllr: cllr(&ratios)?,
         threshold,
         true_accept: mean(own.iter().map(|score| f64::from(u8::from(*score > threshold)))),
@@ -265,10 +302,26 @@ fn quality(
     })
 }
 
-/// Log-likelihood ratios from a normal distribution for either side, with one variance.
-fn log_likelihood_ratios(own: &[f64], others: &[f64]) -> Vec<(f64, bool)> {
-    let (high, low) = (mean(own.iter().copied()), mean(others.iter().copied()));
-    let pooled = ((variance(own) + variance(others)) / 2.0).max(1e-12);
-    let ratio = |score: f64| (score - (high + low) / 2.0) * (high - low) / pooled;
-    own.iter().map(|score| (ratio(*score), true)).chain(others.iter().map(|score| (ratio(*score), false))).collect()
+/// Log-likelihood ratios from a normal distribution for either side, with one variance, both fitted without the post that is
+/// judged.
+fn log_likelihood_ratios(own: &[Vec<f64>], others: &[Vec<f64>]) -> Vec<(f64, bool)> {
+    let rest = |posts: &[Vec<f64>], without: Option<usize>| -> Vec<f64> {
+        let kept = posts.iter().enumerate().filter(|(index, _)| Some(*index) != without);
+        let kept: Vec<f64> = kept.flat_map(|(_, scores)| scores.iter().copied()).collect();
+        // A side of one post has only itself.
+        if kept.is_empty() { posts.concat() } else { kept }
+    };
+    let (all_own, all_others) = (rest(own, None), rest(others, None));
+    let judged = |posts: &[Vec<f64>], is_own: bool| -> Vec<(f64, bool)> {
+        let of_post = |(index, scores): (usize, &Vec<f64>)| {
+            let less = rest(posts, Some(index));
+            let (own, others) = if is_own { (&less, &all_others) } else { (&all_own, &less) };
+            let (high, low) = (mean(own.iter().copied()), mean(others.iter().copied()));
+            let pooled = ((variance(own) + variance(others)) / 2.0).max(1e-12);
+            let ratio = |score: &f64| ((score - (high + low) / 2.0) * (high - low) / pooled, is_own);
+            scores.iter().map(ratio).collect::<Vec<_>>()
+        };
+        posts.iter().enumerate().flat_map(of_post).collect()
+    };
+    [judged(own, true), judged(others, false)].concat()
 }

@@ -43,6 +43,18 @@ pub fn markup(markdown: &str) -> Markup {
     markup
 }
 
+/// Markdown that says exactly this plain text.
+pub fn as_markdown(plain: &str) -> String {
+    let mut markdown = String::with_capacity(plain.len() * 11 / 10);
+    for character in plain.chars() {
+        if character.is_ascii_punctuation() {
+            markdown.push('\\');
+        }
+        markdown.push(character);
+    }
+    markdown
+}
+
 /// The paragraphs of a Markdown text, normalised, separated by an empty line.
 pub(super) fn plain(markdown: &str, quotes: BlockQuotes) -> String {
     let mut out = String::with_capacity(markdown.len());

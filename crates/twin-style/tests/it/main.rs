@@ -4,9 +4,15 @@
 
 use std::path::PathBuf;
 
+/// What each trick fools, and what stops it.
+mod cheats;
 /// Delta on the Federalist papers, against a reference in numpy.
 mod federalist;
-/// Telling technical authors apart, copying base rates, and what a ruler makes of cheats.
+/// Text that is no prose, or too much of it, gets a defined answer.
+mod odd_inputs;
+/// Other people's statistics in place of their texts.
+mod population;
+/// Telling real authors apart, and copying base rates.
 mod posts;
 /// Verification and overlap figures, against PAN's evaluator, rouge-score and sacrebleu.
 mod reference_figures;
@@ -25,14 +31,12 @@ fn rows(path: &str) -> Option<Vec<serde_json::Value>> {
     Some(real_data(path)?.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
 
-/// Markdown that says exactly this plain text.
-fn as_markdown(plain: &str) -> String {
-    let mut markdown = String::with_capacity(plain.len());
-    for character in plain.chars() {
-        if character.is_ascii_punctuation() {
-            markdown.push('\\');
-        }
-        markdown.push(character);
-    }
-    markdown
+/// The posts of a sample author, oldest first.
+fn sample_posts(author: &str) -> Vec<String> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../data").join(author).join("posts");
+    let read = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(entry.unwrap().path()).unwrap();
+    let mut posts: Vec<String> = std::fs::read_dir(folder).unwrap().map(read).collect();
+    // The front matter has the date.
+    posts.sort_by_key(|post| post.lines().find(|line| line.starts_with("date:")).unwrap_or_default().to_owned());
+    posts
 }

@@ -1,16 +1,18 @@
-//! Ways of writing, side by side on the same prompts: the base model alone, with examples and retrieval, with the adapter,
-//! with the adapter and retrieval. The author's own test posts are the ceiling, other authors' the floor.
+//! Ways of writing, side by side on the same prompts: the base model alone, with examples, with examples and retrieval, with
+//! the adapter, with the adapter and retrieval. The author's own test posts are the ceiling, other authors' the floor.
 //!
 //! Few-shot prompting with retrieval is the baseline that an adapter has to beat.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use twin_domain::feature_store::StoredDocument;
 use twin_domain::{CancelFlag, ChatMessage, Filter, HybridQuery, Progress};
 use twin_models::language::{GenerateRequest, Input, LanguageModel, Sampling};
 use twin_models::prompt::{Passage, Request};
+use twin_style::assessment::Assessment;
 
 use super::style::{Ruler, StyleFigures};
 use super::{Corpus, EvaluateError, Evaluation, tell};
@@ -20,6 +22,8 @@ use super::{Corpus, EvaluateError, Evaluation, tell};
 #[serde(rename_all = "snake_case")]
 pub enum Arm {
     Base,
+    /// The base with the author's examples before it, as anybody would prompt a model.
+    Prompted,
     FewShotRag,
     Lora,
     LoraRag,
@@ -31,12 +35,13 @@ pub enum Arm {
 
 impl Arm {
     /// The ways of writing, without the yardsticks.
-    pub const WRITING: [Self; 4] = [Self::Base, Self::FewShotRag, Self::Lora, Self::LoraRag];
+    pub const WRITING: [Self; 5] = [Self::Base, Self::Prompted, Self::FewShotRag, Self::Lora, Self::LoraRag];
 
     /// The name in tables.
     pub fn label(self) -> &'static str {
         match self {
             Self::Base => "base",
+            Self::Prompted => "base + prompt",
             Self::FewShotRag => "base + few-shot + RAG",
             Self::Lora => "LoRA",
             Self::LoraRag => "LoRA + RAG",
@@ -47,6 +52,10 @@ impl Arm {
 
     fn has_adapter(self) -> bool {
         matches!(self, Self::Lora | Self::LoraRag)
+    }
+
+    fn has_examples(self) -> bool {
+        matches!(self, Self::Prompted | Self::FewShotRag)
     }
 
     fn has_retrieval(self) -> bool {
@@ -67,6 +76,15 @@ pub struct Sample {
 pub struct ArmReport {
     pub arm: Arm,
     pub style: StyleFigures,
+    /// The likeness and the gates, where they were measured.
+    #[serde(default)]
+    pub assessment: Option<Assessment>,
+    /// How easily a classifier tells the samples from the author's texts under the same titles: .5 not at all, 1 always.
+    #[serde(default)]
+    pub told_apart: Option<f64>,
+    /// How long it took to write all samples, passages included. Zero of what people wrote.
+    #[serde(default)]
+    pub seconds: f64,
     pub samples: Vec<Sample>,
 }
 
@@ -78,11 +96,13 @@ pub(super) fn compare(
 ) -> Result<Vec<ArmReport>, EvaluateError> {
     let ruler = Ruler::new(&corpus.train, &corpus.test, &corpus.others);
     let prompted = &corpus.test[..corpus.test.len().min(evaluation.config.prompts)];
-    let total = Arm::WRITING.len() * prompted.len();
+    let arms: Vec<Arm> = Arm::WRITING.into_iter().filter(|arm| evaluation.config.arms.contains(arm)).collect();
+    let total = arms.len() * prompted.len();
     let mut reports = Vec::new();
     let mut done = 0;
-    for arm in Arm::WRITING {
+    for arm in arms {
         let mut samples = Vec::new();
+        let begun = Instant::now();
         for (index, document) in prompted.iter().enumerate() {
             tell(progress, arm.label(), done, total);
             let title = document.document.info.title.clone();
@@ -90,7 +110,15 @@ pub(super) fn compare(
             samples.push(Sample { title, text });
             done += 1;
         }
-        reports.push(ArmReport { arm, style: ruler.measure(&texts(&samples)), samples });
+        let seconds = begun.elapsed().as_secs_f64();
+        reports.push(ArmReport {
+            arm,
+            style: ruler.measure(&texts(&samples)),
+            assessment: None,
+            told_apart: None,
+            seconds,
+            samples,
+        });
     }
     tell(progress, "writing", total, total);
 
@@ -105,13 +133,14 @@ pub(super) fn compare(
     };
     for (arm, samples) in [(Arm::Author, openings(prompted)), (Arm::Others, openings(&corpus.others))] {
         if !samples.is_empty() {
-            reports.push(ArmReport { arm, style: ruler.measure(&texts(&samples)), samples });
+            let style = ruler.measure(&texts(&samples));
+            reports.push(ArmReport { arm, style, assessment: None, told_apart: None, seconds: 0.0, samples });
         }
     }
     Ok(reports)
 }
 
-fn texts(samples: &[Sample]) -> Vec<&str> {
+pub(super) fn texts(samples: &[Sample]) -> Vec<&str> {
     samples.iter().map(|sample| sample.text.as_str()).collect()
 }
 
@@ -127,7 +156,7 @@ fn write(
     let Evaluation { model, author, prompts, config, .. } = evaluation;
     let title = document.document.info.title.clone();
     let passages = if arm.has_retrieval() { retrieve(evaluation, corpus, &title)? } else { Vec::new() };
-    let history = if arm == Arm::FewShotRag { examples(evaluation, corpus)? } else { Vec::new() };
+    let history = if arm.has_examples() { examples(evaluation, corpus)? } else { Vec::new() };
     let messages = prompts.render(author, &Request::WritePost { title }, &passages, &history)?;
     // As drafts are served.
     let sampling = Sampling { seed: config.seed + index as u64, ..Sampling::draft(config.max_new_tokens) };

@@ -15,6 +15,7 @@ use crate::output;
 use crate::wiring::{Wiring, blocking};
 
 use super::dataset;
+use super::style::population;
 
 pub async fn run(wiring: &Wiring, arguments: TrainArguments) -> anyhow::Result<bool> {
     let mut config = training_config(&wiring.config.training);
@@ -106,6 +107,7 @@ async fn evaluation(
     let (store, embedder, view) = (wiring.store().await?, wiring.embedder().await?, set.feature_view.clone());
     let (progress, cancel, config) = (Arc::clone(&wiring.progress), wiring.cancel.clone(), config.clone());
     let (model, set, author) = (Arc::clone(model), set.clone(), author.clone());
+    let population = config.likeness.then(|| population::load(None)).transpose()?;
     let measure = move || -> anyhow::Result<EvaluationReport> {
         let adapter = Arc::new(Adapter::load(&directory, &model)?);
         let prompts = PromptSet::builtin()?;
@@ -119,6 +121,7 @@ async fn evaluation(
             set: &set,
             prompts: &prompts,
             config: &config,
+            population,
         };
         let report = evaluate(&evaluation, progress.as_ref(), &cancel)?;
         write_evaluation(&directory, &report)?;

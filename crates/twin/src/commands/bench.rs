@@ -1,0 +1,17 @@
+//! `twin bench`: how good the measures are, and what they say of models.
+
+use crate::args::BenchCommand;
+use crate::wiring::Wiring;
+
+mod cheats;
+pub(super) mod corpus;
+mod style;
+mod verification;
+
+pub async fn run(wiring: &Wiring, command: BenchCommand) -> anyhow::Result<bool> {
+    match command {
+        BenchCommand::Cheats(arguments) => cheats::run(wiring, &arguments),
+        BenchCommand::Style(arguments) => style::run(wiring, &arguments).await,
+        BenchCommand::Verification(arguments) => verification::run(wiring, &arguments),
+    }
+}

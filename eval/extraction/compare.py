@@ -101,7 +101,7 @@ def with_trafilatura(pages):
 def with_twin(pages, program):
     requests = [json.dumps({"name": page["name"], "url": page["url"], "html": page["html"].decode("latin-1")}) for page in pages]
     answer = subprocess.run([program], input="\n".join(requests), capture_output=True, text=True, check=True)
-    answers = [json.loads(line) for line in answer.stdout.splitlines()]
+    answers = [json.loads(line) for line in answer.stdout.split("\n") if line]
     return {page["name"]: page["text"] for page in answers}, sum(page["seconds"] for page in answers)
 
 

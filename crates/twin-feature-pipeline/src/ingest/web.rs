@@ -116,23 +116,25 @@ impl Web<'_> {
     async fn collect(&self, mut entries: Vec<Entry>, report: &mut IngestReport) -> Result<(), IngestError> {
         limit(self.run, &mut entries, report);
         report.found += entries.len();
-        let total = entries.len();
-        let mut fetches = futures::stream::iter(entries).map(|entry| self.entry(entry)).buffer_unordered(FETCHES);
-        let (mut done, mut batch) = (0, Vec::with_capacity(BATCH));
-        while let Some(fetched) = fetches.next().await {
-            let (page, note) = fetched?;
-            report.notes.extend(note);
-            batch.extend(page);
-            done += 1;
-            if batch.len() >= BATCH {
-                self.put(&mut batch).await?;
+        let (total, mut done) = (entries.len(), 0);
+        let mut entries = entries.into_iter();
+        loop {
+            let next: Vec<Entry> = entries.by_ref().take(BATCH).collect();
+            if next.is_empty() || self.run.interrupted(report) {
+                return Ok(());
             }
-            self.run.update("fetching", done, Some(total), "pages", "");
-            if self.run.interrupted(report) {
-                break;
+            // All of them end before the batch is written: one that waits holds a connection to the warehouse.
+            let mut fetches = futures::stream::iter(next).map(|entry| self.entry(entry)).buffer_unordered(FETCHES);
+            let mut batch = Vec::with_capacity(BATCH);
+            while let Some(fetched) = fetches.next().await {
+                let (page, note) = fetched?;
+                report.notes.extend(note);
+                batch.extend(page);
+                done += 1;
+                self.run.update("fetching", done, Some(total), "pages", "");
             }
+            self.put(&mut batch).await?;
         }
-        self.put(&mut batch).await
     }
 
     async fn put(&self, batch: &mut Vec<Page>) -> Result<(), IngestError> {

@@ -24,7 +24,6 @@ pub struct Synced {
 ///
 /// # Errors
 /// When the warehouse cannot be read. A source that cannot be read is an outcome among the others.
-#[expect(clippy::too_many_arguments, reason = "the same parts as of `ingest`")]
 pub async fn sync(
     warehouse: &Warehouse,
     store: Arc<dyn FeatureStore>,

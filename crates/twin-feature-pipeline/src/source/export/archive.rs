@@ -2,6 +2,7 @@
 //! while it is read: how many files, how many bytes, how much a byte may become.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry::Vacant;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -99,11 +100,11 @@ impl Archive {
                 "a symbolic link: what it points to is not read"
             } else if entry.encrypted() {
                 "it is encrypted: take the archive's password off and try again"
-            } else if self.entries.contains_key(&name) {
-                "another file of the archive has the same name"
-            } else {
-                self.entries.insert(name, Entry::InZip(index));
+            } else if let Vacant(place) = self.entries.entry(name.clone()) {
+                place.insert(Entry::InZip(index));
                 continue;
+            } else {
+                "another file of the archive has the same name"
             };
             self.skips.push(Skip { what: name.escape_debug().to_string(), reason: problem.to_owned() });
         }

@@ -22,9 +22,13 @@ pub(crate) mod html;
 mod language;
 pub(crate) mod markdown;
 pub(crate) mod normal;
+mod privacy;
+
+pub use self::encoding::decode_page;
+pub use self::privacy::Masked;
 
 /// The version of the rules in this module; part of every feature view. Raise it when any of them changes what comes out.
-pub const CLEANER: &str = "clean-1";
+pub const CLEANER: &str = "clean-2";
 
 /// No honest page takes longer.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -48,6 +52,19 @@ pub struct CleanedDocument {
     pub text: String,
     /// A remark for the report, such as that the text comes from the feed and not from the page.
     pub note: Option<String>,
+    /// A post of a social network, which may be as short as it likes.
+    #[serde(default)]
+    pub short_form: bool,
+    /// What was masked in title and text.
+    #[serde(default)]
+    pub masked: Masked,
+}
+
+impl CleanedDocument {
+    /// The least words that it needs, where other documents need `min_words`.
+    pub(crate) fn least_words(&self, min_words: usize) -> usize {
+        if self.short_form { min_words.min(1) } else { min_words }
+    }
 }
 
 /// Why a page is not taken.
@@ -71,6 +88,8 @@ pub enum Rejection {
     TooSlow { seconds: u64 },
     #[error("cleaning failed: the page broke the extraction; please report it with the page")]
     Panicked,
+    #[error("a list of posts, not a post")]
+    Listing,
     #[error("{problem}; the feed has no full text of the post either")]
     NotFetched { problem: String },
     #[error("by {byline}, not by {wanted}")]
@@ -84,6 +103,8 @@ pub struct CleanOptions {
     pub site: Option<Url>,
     /// Shorter documents are not taken.
     pub min_words: usize,
+    /// Whether e-mail addresses, phone numbers and keys are masked.
+    pub mask_private: bool,
 }
 
 /// Cleans one page.
@@ -91,17 +112,25 @@ pub struct CleanOptions {
 /// # Errors
 /// The reason for which the page is not a document.
 pub fn page(page: &Page, options: &CleanOptions) -> Result<CleanedDocument, Rejection> {
-    let document = match page.media {
+    let mut document = match page.media {
         Media::Markdown => from_markdown(page, options)?,
         Media::Text => from_text(page)?,
         Media::Html => from_html(page)?,
+        Media::Fragment => from_fragment(page)?,
     };
     if document.text.len() > MAX_TEXT_BYTES {
         return Err(Rejection::TooLarge { bytes: document.text.len() as u64, most: MAX_TEXT_BYTES as u64 });
     }
-    let words = word_count(&document.text);
-    if words < options.min_words {
-        return Err(Rejection::TooShort { words, least: options.min_words });
+    if options.mask_private {
+        for text in [&mut document.title, &mut document.text] {
+            let masked;
+            (*text, masked) = privacy::mask(text);
+            document.masked.add(masked);
+        }
+    }
+    let (words, least) = (word_count(&document.text), document.least_words(options.min_words));
+    if words < least {
+        return Err(Rejection::TooShort { words, least });
     }
     Ok(document)
 }
@@ -156,9 +185,19 @@ fn from_text(page: &Page) -> Result<CleanedDocument, Rejection> {
     Ok(finish(page, Stated::from_hints(page), text))
 }
 
+/// All of it is the post.
+fn from_fragment(page: &Page) -> Result<CleanedDocument, Rejection> {
+    let text = html::convert(&page.body)?;
+    markdown::check_nesting(&text)?;
+    Ok(finish(page, Stated::from_hints(page), text))
+}
+
 /// The page's own main text where there is one; the feed's text where the page could not be had or gave less than half.
 fn from_html(page: &Page) -> Result<CleanedDocument, Rejection> {
     let url = Url::parse(&page.url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    if page.hints.crawled && html::parse(&page.body).is_ok_and(|page| html::is_listing(&page)) {
+        return Err(Rejection::Listing);
+    }
     let from_page = if page.body.is_empty() {
         let problem = page.hints.fetch_problem.clone().unwrap_or_else(|| "the page is empty".to_owned());
         Err(Rejection::NotFetched { problem })
@@ -218,7 +257,9 @@ fn finish(page: &Page, stated: Stated, text: String) -> CleanedDocument {
         title.get_or_insert(one_line(&heading));
         text = rest.to_owned();
     }
-    let title = title.or_else(|| markdown::first_heading(&text)).unwrap_or_else(|| name_of(&page.key));
+    let first_words = || page.hints.short_form.then(|| first_words(&text)).filter(|words| !words.is_empty());
+    let title = title.or_else(|| markdown::first_heading(&text)).or_else(first_words);
+    let title = title.unwrap_or_else(|| name_of(&page.key));
     let date = stated.date.or_else(|| date::in_path(&page.key));
     let language = stated.language.as_deref().and_then(language::code).or_else(|| language::detect(&text));
     CleanedDocument {
@@ -230,7 +271,17 @@ fn finish(page: &Page, stated: Stated, text: String) -> CleanedDocument {
         language,
         text,
         note: None,
+        short_form: page.hints.short_form,
+        masked: Masked::default(),
     }
+}
+
+/// What a post without a title is called.
+fn first_words(text: &str) -> String {
+    const MOST: usize = 8;
+    let words: Vec<&str> = text.split_whitespace().take(MOST + 1).collect();
+    let title: String = words.iter().take(MOST).copied().collect::<Vec<_>>().join(" ").chars().take(80).collect();
+    if words.len() > MOST { format!("{title} …") } else { title }
 }
 
 /// Feeds and pages give one title with and without the name of the site.

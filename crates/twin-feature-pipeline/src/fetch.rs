@@ -4,6 +4,7 @@
 //! host gets few requests at a time with a pause between them; sizes and times are bounded while streaming.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +27,9 @@ pub const USER_AGENT: &str = "llm-twin/0.1 (+repository url omitted)";
 /// RFC 9309 and browsers agree on following at least five.
 const MAX_REDIRECTS: usize = 5;
 /// A server that asks for a longer pause is asked again in the next run.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// A longer pause between two requests is not waited for.
+const MAX_CRAWL_DELAY: Duration = Duration::from_secs(60);
 const ACCEPTED: &str = "text/html, application/xhtml+xml, application/atom+xml, application/rss+xml, application/feed+json, \
      application/xml;q=0.9, text/*;q=0.8, */*;q=0.1";
 
@@ -36,11 +39,12 @@ pub struct FetchConfig {
     /// `host:port` pairs that are allowed although they are on a private network, such as `127.0.0.1:8080`.
     pub allow_net: Vec<String>,
     pub connect_timeout: Duration,
-    /// The time for one address, redirects and body included.
+    /// The time for one answer, its body included; waiting for one's turn does not count.
     pub timeout: Duration,
     /// The most bytes of a page, after decompression.
     pub max_bytes: usize,
-    /// The pause between two requests to one host.
+    /// The pause between two requests to one host; a longer `Crawl-delay` of its robots.txt overrules it, and hosts in
+    /// `allow_net`, which are one's own, get none.
     pub delay: Duration,
     /// How many requests one host gets at a time.
     pub per_host: usize,
@@ -151,6 +155,8 @@ pub struct Fetcher {
 
 struct Host {
     requests: Semaphore,
+    /// The least pause between two requests.
+    delay: Duration,
     next: Mutex<Instant>,
     robots: OnceCell<robots::Robots>,
 }
@@ -184,26 +190,32 @@ impl Fetcher {
     pub async fn fetch(&self, url: &Url, known: &Validators) -> Result<Answer, FetchError> {
         let mut attempt = 0;
         loop {
-            let (error, wait) = match self.within_time(url, known).await {
+            let (error, wait) = match self.follow(url, known).await {
                 Err(Failed { error, retry: Some(wait) }) if attempt < self.config.retries => (error, wait),
                 other => return other.map_err(|failed| failed.error),
             };
             attempt += 1;
-            let wait = wait.unwrap_or(Duration::from_secs(1 << attempt.min(3)));
+            let wait = wait.unwrap_or_else(|| back_off(attempt));
             if wait > MAX_RETRY_AFTER {
                 return Err(error);
             }
             tracing::debug!(%url, attempt, %error, "asking again");
-            tokio::time::sleep(wait).await;
+            // Nobody else asks this host meanwhile.
+            let host = self.host(url).await;
+            let mut next = host.next.lock().await;
+            *next = (*next).max(Instant::now() + wait);
         }
     }
 
-    async fn within_time(&self, url: &Url, known: &Validators) -> Result<Answer, Failed> {
-        let timed_out = || FetchError::TimedOut { host: host(url), after: self.config.timeout };
-        match tokio::time::timeout(self.config.timeout, self.follow(url, known)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(timed_out().into()),
-        }
+    /// The sitemaps that a site's robots.txt names.
+    ///
+    /// # Errors
+    /// When robots.txt forbids to ask, or cannot be read.
+    pub async fn sitemaps(&self, url: &Url) -> Result<Vec<Url>, FetchError> {
+        self.allowed.check(url)?;
+        let host = self.host(url).await;
+        let robots = host.robots.get_or_try_init(|| self.robots(&host, url)).await?;
+        Ok(robots.sitemaps.iter().filter_map(|sitemap| url.join(sitemap).ok()).collect())
     }
 
     /// Follows redirects, each checked like the first address.
@@ -250,10 +262,21 @@ impl Fetcher {
         }
     }
 
+    fn in_time(&self, error: FetchError, url: &Url) -> FetchError {
+        match error {
+            FetchError::Broken(source) if source.is_timeout() => {
+                FetchError::TimedOut { host: host(url), after: self.config.timeout }
+            }
+            other => other,
+        }
+    }
+
     async fn pause(&self, host: &Host) {
+        let asked = host.robots.get().and_then(|robots| robots.crawl_delay).unwrap_or_default();
+        let delay = host.delay.max(asked.min(MAX_CRAWL_DELAY));
         let mut next = host.next.lock().await;
         tokio::time::sleep_until(*next).await;
-        *next = Instant::now() + self.config.delay;
+        *next = Instant::now() + delay;
     }
 
     async fn read(&self, response: Response, url: &Url) -> Result<Answer, Failed> {
@@ -278,7 +301,7 @@ impl Fetcher {
         if !is_text(&fetched.media_type()) {
             return Err(FetchError::ContentType(fetched.media_type()).into());
         }
-        fetched.body = body(response, self.config.max_bytes).await?;
+        fetched.body = body(response, self.config.max_bytes).await.map_err(|error| self.in_time(error, url))?;
         Ok(Answer::Fetched(fetched))
     }
 
@@ -286,7 +309,8 @@ impl Fetcher {
         let key = format!("{}://{}:{}", url.scheme(), host(url), url.port_or_known_default().unwrap_or(0));
         let make = || {
             let requests = Semaphore::new(self.config.per_host.max(1));
-            Arc::new(Host { requests, next: Mutex::new(Instant::now()), robots: OnceCell::new() })
+            let delay = if self.allowed.names(url) { Duration::ZERO } else { self.config.delay };
+            Arc::new(Host { requests, delay, next: Mutex::new(Instant::now()), robots: OnceCell::new() })
         };
         self.hosts.lock().await.entry(key).or_insert_with(make).clone()
     }
@@ -345,17 +369,29 @@ fn redirect(response: &Response, url: &Url) -> Result<Option<Url>, FetchError> {
     url.join(&location).map(Some).map_err(|_| FetchError::Redirect(location))
 }
 
-/// Seconds or a date (RFC 9110, 10.2.3); a date is rare enough to be taken as "not now".
+/// Seconds or a date (RFC 9110, 10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    Some(value.parse().map_or(Duration::MAX, Duration::from_secs))
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    Some(until.duration_since(std::time::SystemTime::now()).unwrap_or_default())
+}
+
+/// Doubling pauses, each made up to a half longer at random, so that many clients do not come back at once.
+fn back_off(attempt: usize) -> Duration {
+    let base = Duration::from_secs(1 << attempt.min(3));
+    // A hasher's random keys are randomness enough for a pause.
+    let random = RandomState::new().hash_one(attempt) % 500;
+    base + base.mul_f64(random as f64 / 1000.0)
 }
 
 /// Feeds and pages come under many names, and under none.
 fn is_text(media_type: &str) -> bool {
     media_type.is_empty()
         || media_type.starts_with("text/")
-        || ["xml", "json", "html", "octet-stream", "rss", "atom"].iter().any(|kind| media_type.contains(kind))
+        || ["xml", "json", "html", "octet-stream", "rss", "atom", "gzip"].iter().any(|kind| media_type.contains(kind))
             && !media_type.starts_with("image/")
             && !media_type.contains("openxml")
 }

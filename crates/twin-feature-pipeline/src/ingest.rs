@@ -17,6 +17,10 @@ use crate::warehouse::{Warehouse, WarehouseError};
 mod collect;
 mod load;
 mod settle;
+mod sync;
+mod web;
+
+pub use self::sync::{Synced, remove_source, sync};
 
 /// How a source is ingested.
 #[derive(Debug, Clone)]
@@ -27,12 +31,16 @@ pub struct IngestOptions {
     pub sparse: String,
     /// Shorter documents are not taken.
     pub min_words: usize,
+    /// Whether e-mail addresses, phone numbers and keys are masked before anything is embedded.
+    pub mask_private: bool,
     /// Files and rows with more text are not read.
     pub max_document_bytes: u64,
     /// The most pages taken from a source.
     pub max_pages: usize,
     /// Take only documents whose byline has this name; those without a byline are taken.
     pub only_by: Option<String>,
+    /// Whether documents that the source has no more become tombstones and leave the index. They are kept otherwise.
+    pub remove_gone: bool,
     /// How many chunks are embedded and loaded at a time; a killed run repeats at most these.
     pub batch_chunks: usize,
     pub fetch: FetchConfig,
@@ -45,9 +53,11 @@ impl Default for IngestOptions {
             max_chunk_tokens: 220,
             sparse: "bm25 k1=1.2 b=0.75".to_owned(),
             min_words: 40,
+            mask_private: true,
             max_document_bytes: 4 * 1024 * 1024,
             max_pages: 20_000,
             only_by: None,
+            remove_gone: false,
             batch_chunks: 256,
             fetch: FetchConfig::default(),
         }
@@ -92,7 +102,8 @@ pub fn feature_view(embedder: &dyn Embedder, options: &IngestOptions) -> Feature
 /// those that are not yet in the view are chunked, embedded and loaded.
 ///
 /// Each step commits before the next begins and repeats safely: a run that was killed or interrupted at any moment and
-/// then run again ends in the state of one clean run. Documents that the source no longer has are reported and kept.
+/// then run again ends in the state of one clean run. Documents that the source no longer has are reported, and kept
+/// unless the options say otherwise.
 ///
 /// # Errors
 /// When the source cannot be read at all, or the warehouse, the embedder or the store fails. A single bad page is an
@@ -115,11 +126,15 @@ pub async fn ingest(
     let mut report = IngestReport::new(author.id.clone(), source.to_string(), view.id());
 
     let pages = collect::pages(&run, &mut report).await?;
+    let collected = pages.source;
     if !run.interrupted(&mut report) {
         settle::documents(&run, pages, &mut report).await?;
     }
     if !run.interrupted(&mut report) {
         load::features(&run, &view, &mut report).await?;
+    }
+    if !report.interrupted {
+        warehouse.end_run(collected, Timestamp::now()).await?;
     }
     report.seconds.total = begun.elapsed().as_secs_f64();
     Ok(report)

@@ -14,8 +14,8 @@ mod report;
 pub mod source;
 pub mod warehouse;
 
-pub use self::ingest::{IngestError, IngestOptions, feature_view, ingest};
+pub use self::ingest::{IngestError, IngestOptions, Synced, feature_view, ingest, remove_source, sync};
 pub use self::page::{Hints, Media, Page};
 pub use self::report::{ChunkStatistics, Duplicate, IngestReport, Seconds, Skip};
-pub use self::source::{Source, SourceError};
-pub use self::warehouse::{Warehouse, WarehouseError};
+pub use self::source::{ExportKind, Source, SourceError};
+pub use self::warehouse::{StoredSource, Warehouse, WarehouseError};

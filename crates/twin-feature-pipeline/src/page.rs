@@ -12,6 +12,8 @@ pub enum Media {
     Markdown,
     /// A whole HTML page: the main text has to be found in it.
     Html,
+    /// A piece of HTML, all of which is the post.
+    Fragment,
     /// Text without markup.
     Text,
 }
@@ -22,13 +24,14 @@ impl Media {
         match self {
             Self::Markdown => "markdown",
             Self::Html => "html",
+            Self::Fragment => "fragment",
             Self::Text => "text",
         }
     }
 
     /// The medium with this name.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Self::Markdown, Self::Html, Self::Text].into_iter().find(|media| media.as_str() == name)
+        [Self::Markdown, Self::Html, Self::Fragment, Self::Text].into_iter().find(|media| media.as_str() == name)
     }
 }
 
@@ -45,6 +48,12 @@ pub struct Hints {
     pub feed_content: Option<String>,
     /// Why the page itself could not be had, if it could not.
     pub fetch_problem: Option<String>,
+    /// Found by its address alone, in a sitemap or behind a link: it may be no post but a list of posts.
+    #[serde(default)]
+    pub crawled: bool,
+    /// A post of a social network: it may be as short as it likes, and what has no title is called by its first words.
+    #[serde(default)]
+    pub short_form: bool,
 }
 
 /// One post as its source gives it.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use twin_domain::{AuthorId, FeatureViewId};
 
+use crate::clean::Masked;
+
 /// Something that was found and not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skip {
@@ -84,8 +86,12 @@ pub struct IngestReport {
     pub duplicates: Vec<Duplicate>,
     /// Pages that an earlier run found in this source and this one did not. Their documents are kept.
     pub missing: Vec<String>,
+    /// Addresses of documents that the source has no more and that were taken out of the index.
+    pub removed: Vec<String>,
     /// Remarks a reader of the report should see, such as boilerplate that was removed.
     pub notes: Vec<String>,
+    /// What is masked in the documents of the source.
+    pub masked: Masked,
     /// Documents brought into the feature store by this run.
     pub documents_indexed: usize,
     /// Chunks written to the feature store by this run.
@@ -116,7 +122,9 @@ impl IngestReport {
             skipped: Vec::new(),
             duplicates: Vec::new(),
             missing: Vec::new(),
+            removed: Vec::new(),
             notes: Vec::new(),
+            masked: Masked::default(),
             documents_indexed: 0,
             chunks_written: 0,
             tokens_embedded: 0,

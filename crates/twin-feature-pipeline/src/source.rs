@@ -7,9 +7,14 @@ use url::Url;
 
 use crate::page::Media;
 
+pub(crate) mod export;
 pub(crate) mod feed;
 pub(crate) mod folder;
 pub(crate) mod rows;
+pub(crate) mod site;
+mod wikilinks;
+
+pub use self::export::ExportKind;
 
 /// A place that gives posts of one author, or of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub enum Source {
     File(PathBuf),
     /// A JSON Lines file with a post in each row: `author`, `title`, `date`, `source`, `text`.
     Rows(PathBuf),
+    /// A file or folder that a service exported for its user.
+    Export(PathBuf, ExportKind),
     /// The address of an RSS, Atom or JSON feed.
     Feed(Url),
     /// An address that may be a feed, a page that announces one, or a single post.
@@ -31,7 +38,10 @@ pub enum Source {
 pub enum SourceError {
     #[error("`{text}` is neither a file, a folder nor a web address: check the spelling, or write it with https://")]
     Unknown { text: String },
-    #[error("`{path}` is not a kind of file that posts are read from: use {}, or a folder of them", kinds())]
+    #[error(
+        "`{path}` is not a kind of file that posts are read from: use {}, a folder of them, or an export of a blogging service, newsletter or social network",
+        kinds()
+    )]
     UnknownFile { path: PathBuf },
     #[error("`{text}` is not an address that can be fetched: only http and https are")]
     Scheme { text: String },
@@ -39,6 +49,10 @@ pub enum SourceError {
     EmptyFolder { path: PathBuf },
     #[error("`{path}` has no rows: each line must be a JSON object with at least a `text`")]
     NoRows { path: PathBuf },
+    #[error(
+        "the export `{path}` cannot be read: {problem}; ask the service for it again, or unpack it and try the folder"
+    )]
+    DamagedExport { path: PathBuf, problem: String },
     #[error("`{path}` could not be read: check that it exists and that you may read it")]
     Read {
         path: PathBuf,
@@ -89,7 +103,10 @@ impl Source {
         }
         let path = Path::new(text);
         match fs_err::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => Ok(Self::Folder(path.to_owned())),
+            Ok(metadata) if metadata.is_dir() => {
+                let export = export::recognise(path)?.map(|kind| Self::Export(path.to_owned(), kind));
+                Ok(export.unwrap_or_else(|| Self::Folder(path.to_owned())))
+            }
             Ok(_) => Self::from_file(path),
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 Err(SourceError::Read { path: path.to_owned(), source })
@@ -111,7 +128,10 @@ impl Source {
         match ending(path).as_str() {
             "jsonl" | "ndjson" => Ok(Self::Rows(path.to_owned())),
             _ if media(path).is_some() => Ok(Self::File(path.to_owned())),
-            _ => Err(SourceError::UnknownFile { path: path.to_owned() }),
+            _ => match export::recognise(path)? {
+                Some(kind) => Ok(Self::Export(path.to_owned(), kind)),
+                None => Err(SourceError::UnknownFile { path: path.to_owned() }),
+            },
         }
     }
 
@@ -137,6 +157,7 @@ impl Source {
             Self::Folder(_) => "folder",
             Self::File(_) => "file",
             Self::Rows(_) => "rows",
+            Self::Export(..) => "export",
             // A page may turn out to be a feed; both are one kind of source.
             Self::Feed(_) | Self::Web(_) => "web",
         }
@@ -145,7 +166,7 @@ impl Source {
     /// What identifies the source among those of its kind: the whole path or the address.
     pub(crate) fn location(&self) -> String {
         match self {
-            Self::Folder(path) | Self::File(path) | Self::Rows(path) => {
+            Self::Folder(path) | Self::File(path) | Self::Rows(path) | Self::Export(path, _) => {
                 fs_err::canonicalize(path).unwrap_or_else(|_| path.clone()).display().to_string()
             }
             Self::Feed(url) | Self::Web(url) => url.to_string(),
@@ -160,6 +181,8 @@ impl fmt::Display for Source {
             Self::Folder(path) => write!(f, "the folder {}", path.display()),
             Self::File(path) => write!(f, "the file {}", path.display()),
             Self::Rows(path) => write!(f, "the rows of {}", path.display()),
+            Self::Export(path, ExportKind::Zip) => write!(f, "the posts in the zip {}", path.display()),
+            Self::Export(path, kind) => write!(f, "the {kind} export {}", path.display()),
             Self::Feed(url) => write!(f, "the feed {url}"),
             Self::Web(url) => write!(f, "the web address {url}"),
         }

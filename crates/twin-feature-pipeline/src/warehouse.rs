@@ -6,20 +6,21 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, SqlitePool};
-use twin_domain::AuthorId;
 
 mod documents;
 mod indexed;
 mod pages;
 mod responses;
+mod sources;
 
 pub(crate) use self::documents::NewDocument;
 pub use self::documents::StoredCounts;
 pub(crate) use self::pages::Cleaned;
 pub(crate) use self::responses::StoredResponse;
+pub(crate) use self::sources::SourceRun;
+pub use self::sources::StoredSource;
 
 /// The first version without the WAL-reset bug, which could corrupt a database that several connections checkpoint.
 const LEAST_SQLITE: (u32, u32, u32) = (3, 51, 3);
@@ -123,21 +124,6 @@ impl Warehouse {
             Err(error) => error.to_string(),
         };
         Err(WarehouseError::Damaged { path: path.to_owned(), problem })
-    }
-
-    /// Records that a source is read now, and finds its number.
-    pub(crate) async fn touch_source(
-        &self,
-        author: &AuthorId,
-        kind: &str,
-        location: &str,
-        now: Timestamp,
-    ) -> Result<SourceId, WarehouseError> {
-        let statement = "INSERT INTO sources (author, kind, location, first_seen, last_seen) VALUES (?, ?, ?, ?4, ?4)
-             ON CONFLICT (author, kind, location) DO UPDATE SET last_seen = excluded.last_seen RETURNING id";
-        let query = sqlx::query(statement).bind(author.as_str()).bind(kind).bind(location).bind(now.to_string());
-        let row = query.fetch_one(&self.pool).await.map_err(failed("record a source"))?;
-        Ok(SourceId(row.get(0)))
     }
 }
 

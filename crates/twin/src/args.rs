@@ -35,8 +35,12 @@ pub struct GlobalArguments {
 pub enum Command {
     /// Make a twin of a sample author and open it: collect, embed, train, evaluate, register, release, serve
     Quickstart(QuickstartArguments),
-    /// Collect an author's posts from a folder, a file, a feed or a page, and load their features
+    /// Collect an author's posts from a site, a feed, an export, a folder or a file, and load their features
     Ingest(IngestArguments),
+    /// Read every source again and take in what changed
+    Sync(SyncArguments),
+    /// List, pause and remove the places that posts come from
+    Sources(SourcesArguments),
     /// Show the feature views
     Features,
     /// Search an author's posts as the twin does
@@ -85,7 +89,7 @@ pub struct QuickstartArguments {
 
 #[derive(Debug, Args)]
 pub struct IngestArguments {
-    /// A folder, a file, or the URL of a feed or a page
+    /// The address of a site, a feed or a page; an export file of a service; a folder or a file
     pub source: String,
     /// Whose posts these are, as in `ada-lovelace`
     #[arg(long)]
@@ -105,6 +109,37 @@ pub struct IngestArguments {
     /// Allow a private address, as in 127.0.0.1:8080; may be repeated
     #[arg(long, value_name = "HOST:PORT")]
     pub allow_net: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SyncArguments {
+    /// Only this author's sources [default: everybody's]
+    #[arg(long)]
+    pub author: Option<AuthorId>,
+    /// Allow a private address, as in 127.0.0.1:8080; may be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    pub allow_net: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SourcesArguments {
+    #[command(subcommand)]
+    pub command: SourcesCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SourcesCommand {
+    /// List sources with their numbers
+    List {
+        #[arg(long)]
+        author: Option<AuthorId>,
+    },
+    /// Let `twin sync` pass a source over
+    Pause { source: i64 },
+    /// Let `twin sync` take a source along again
+    Resume { source: i64 },
+    /// Remove a source with its documents
+    Remove { source: i64 },
 }
 
 #[derive(Debug, Args)]

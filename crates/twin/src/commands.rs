@@ -18,7 +18,9 @@ mod registry;
 mod release;
 mod retrieve;
 mod serve;
+mod sources;
 mod style;
+mod sync;
 mod train;
 
 /// Runs a command. `false` means that it ran and did not pass.
@@ -26,6 +28,8 @@ pub async fn run(wiring: &Wiring, command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Quickstart(arguments) => quickstart::run(wiring, arguments).await,
         Command::Ingest(arguments) => ingest::run(wiring, arguments).await,
+        Command::Sync(arguments) => sync::run(wiring, arguments).await,
+        Command::Sources(arguments) => sources::run(wiring, arguments.command).await,
         Command::Features => features::run(wiring).await,
         Command::Retrieve(arguments) => retrieve::run(wiring, arguments).await,
         Command::Dataset(arguments) => dataset::run(wiring, arguments.command).await,

@@ -49,6 +49,10 @@ pub struct FeatureSettings {
     pub max_chunk_tokens: usize,
     /// Private addresses that may be fetched from, as `host:port`.
     pub allow_net: Vec<String>,
+    /// Whether e-mail addresses, phone numbers and keys are masked before anything is embedded.
+    pub mask_private: bool,
+    /// How often `twin serve` reads all sources again, in hours; 0 is never.
+    pub sync_every_hours: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,7 +140,12 @@ impl Config {
                 onnx_runtime: None,
                 hub_token: None,
             },
-            features: FeatureSettings { max_chunk_tokens: 220, allow_net: Vec::new() },
+            features: FeatureSettings {
+                max_chunk_tokens: 220,
+                allow_net: Vec::new(),
+                mask_private: true,
+                sync_every_hours: 0,
+            },
             training: TrainingSettings {
                 rank: 16,
                 alpha: 32.0,

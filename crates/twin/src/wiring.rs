@@ -126,6 +126,7 @@ impl Wiring {
     pub fn ingest_options(&self) -> IngestOptions {
         IngestOptions {
             max_chunk_tokens: self.config.features.max_chunk_tokens,
+            mask_private: self.config.features.mask_private,
             fetch: FetchConfig { allow_net: self.config.features.allow_net.clone(), ..FetchConfig::default() },
             ..IngestOptions::default()
         }

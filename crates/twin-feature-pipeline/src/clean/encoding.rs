@@ -1,6 +1,6 @@
 //! From bytes to text: byte order marks, declared and guessed encodings, and the refusal of what is no text.
 
-use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
+use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
 use super::Rejection;
 
@@ -24,19 +24,51 @@ pub(crate) fn decode_file(bytes: &[u8]) -> Result<String, Rejection> {
     checked(text)
 }
 
+/// Reads an export: what of it is no text in its encoding is replaced, as one bad byte must not cost thousands of posts.
+pub(crate) fn decode_lossy(bytes: &[u8]) -> String {
+    let encoding = Encoding::for_bom(bytes).map_or(UTF_8, |(encoding, _)| encoding);
+    let text = encoding.decode(bytes).0.into_owned();
+    text.replace(|c: char| c.is_control() && !"\t\n\r".contains(c), "")
+}
+
 /// Reads a fetched page: byte order mark, then the `charset` of the header, then the page's own declaration, then UTF-8
 /// if it is valid, then Windows-1252 (HTML standard, 13.2.3).
 ///
 /// # Errors
 /// [`Rejection::NotText`] for binary content.
-pub(crate) fn decode_page(bytes: &[u8], header_charset: Option<&str>) -> Result<String, Rejection> {
+pub fn decode_page(bytes: &[u8], header_charset: Option<&str>) -> Result<String, Rejection> {
     let label = |label: &str| Encoding::for_label(label.as_bytes());
+    if let Some(text) = utf_32(bytes) {
+        return checked(text);
+    }
     let stated = Encoding::for_bom(bytes)
         .map(|(encoding, _)| encoding)
+        .or_else(|| wide(bytes))
         .or_else(|| header_charset.and_then(label))
         .or_else(|| declared(bytes).as_deref().and_then(label));
     let encoding = stated.unwrap_or(if std::str::from_utf8(bytes).is_ok() { UTF_8 } else { WINDOWS_1252 });
     checked(encoding.decode(bytes).0.into_owned())
+}
+
+/// UTF-16 without a byte order mark, as XML may be (appendix F): every other byte of its beginning is zero.
+fn wide(bytes: &[u8]) -> Option<&'static Encoding> {
+    match bytes {
+        [0, b'<', 0, ..] => Some(UTF_16BE),
+        [b'<', 0, _, 0, ..] => Some(UTF_16LE),
+        _ => None,
+    }
+}
+
+/// UTF-32, which browsers do not read and a few feeds are written in.
+fn utf_32(bytes: &[u8]) -> Option<String> {
+    let read: fn([u8; 4]) -> u32 = match bytes {
+        [0, 0, 0xfe, 0xff, ..] | [0, 0, 0, b'<', ..] => u32::from_be_bytes,
+        [0xff, 0xfe, 0, 0, ..] | [b'<', 0, 0, 0, ..] => u32::from_le_bytes,
+        _ => return None,
+    };
+    let characters = bytes.as_chunks::<4>().0.iter().map(|four| read(*four));
+    let text = characters.map(|number| char::from_u32(number).unwrap_or(char::REPLACEMENT_CHARACTER));
+    Some(text.filter(|character| *character != '\u{feff}').collect())
 }
 
 /// The encoding in `<meta charset=…>`, `<meta http-equiv … content="…; charset=…">` or an XML declaration.

@@ -1,7 +1,7 @@
 //! HTML pages: found safe to parse, rid of what no reader sees, reduced to the main text, and turned into Markdown.
 //!
 //! Scripts are never run and nothing is loaded. Comments of readers, navigation and asides are left out by the
-//! main-text extraction (`rs-trafilatura`); this module adds the guards and keeps the author's punctuation.
+//! main-text extraction; this module adds the guards and keeps the author's punctuation.
 
 use html5ever::driver::{self, ParseOpts};
 use html5ever::tendril::TendrilSink;
@@ -11,6 +11,8 @@ use url::Url;
 use super::Rejection;
 use crate::date;
 use crate::page::Hints;
+
+mod main_text;
 
 /// Deeper pages are not articles. Parsing is quadratic in depth: half a megabyte of `<ul><li>` takes a minute and a half
 /// (html5ever issue 788).
@@ -42,9 +44,11 @@ pub(crate) fn extract(html: &str, url: Option<&Url>) -> Result<Extracted, Reject
         url: url.map(Url::to_string),
         ..Default::default()
     };
-    let result = rs_trafilatura::extract_with_options(&page.html(), &options)
+    let visible = page.html();
+    let result = rs_trafilatura::extract_with_options(&visible, &options)
         .map_err(|error| Rejection::NoMainText { problem: error.to_string() })?;
-    let text = to_markdown(&result.content_html.unwrap_or_default())?;
+    let main = main_text::find(&visible, url, &result.content_html.unwrap_or_default(), &result.content_text)?;
+    let text = to_markdown(&main)?;
     let metadata = result.metadata;
     let hints = Hints {
         title: metadata.title.filter(|title| !title.trim().is_empty()),
@@ -64,15 +68,34 @@ pub(crate) fn convert(html: &str) -> Result<String, Rejection> {
 }
 
 /// The feeds that a page announces (`<link rel=alternate>`), in its order; feeds of comments are left out.
-pub(crate) fn announced_feeds(html: &str, url: &Url) -> Result<Vec<Url>, Rejection> {
-    let page = parse(html)?;
-    let links = select(&page, "link[rel~=alternate][href]").filter(|link| {
+pub(crate) fn announced_feeds(page: &Html, url: &Url) -> Vec<Url> {
+    let links = select(page, "link[rel~=alternate][href]").filter(|link| {
         let kind = link.attr("type").unwrap_or_default().to_ascii_lowercase();
         let title = link.attr("title").unwrap_or_default().to_lowercase();
         ["application/rss+xml", "application/atom+xml", "application/feed+json"].contains(&kind.as_str())
             && !title.contains("comment")
     });
-    Ok(links.filter_map(|link| url.join(link.attr("href")?).ok()).collect())
+    links.filter_map(|link| url.join(link.attr("href")?).ok()).collect()
+}
+
+/// Whether a page is a list of posts: several articles that are not readers' comments, beside one another.
+pub(crate) fn is_listing(page: &Html) -> bool {
+    const FEWEST: usize = 3;
+    let articles = select(page, "article, .h-entry, .hentry").filter(|article| {
+        let classes = article.attr("class").unwrap_or_default().to_lowercase();
+        let is_comment = classes.contains("comment") || article.attr("id").is_some_and(|id| id.starts_with("comment"));
+        let is_inside = article.ancestors().any(|node| {
+            node.value().as_element().is_some_and(|element| {
+                matches!(element.name(), "article" | "aside" | "footer" | "nav")
+                    || element.classes().any(|class| matches!(class, "h-entry" | "hentry"))
+            })
+        });
+        !is_comment && !is_inside
+    });
+    let lengths: Vec<usize> = articles.map(|article| article.text().map(str::len).sum()).collect();
+    // Related posts stand beside an article as short ones; in a list no one is most of the text.
+    let longest = lengths.iter().max().copied().unwrap_or(0);
+    lengths.len() >= FEWEST && longest * 2 < lengths.iter().sum::<usize>()
 }
 
 /// The title of a page, for messages.
@@ -82,9 +105,22 @@ pub(crate) fn title(html: &str) -> Option<String> {
     Some(title.trim().to_owned()).filter(|title| !title.is_empty())
 }
 
+/// The text of a piece of HTML on one line; what cannot be parsed safely is given back as it is.
+pub(crate) fn text_of(html: &str) -> String {
+    if !html.contains(['<', '&']) {
+        return html.to_owned();
+    }
+    parse(html).map_or_else(|_| html.to_owned(), |page| one_line_of(&page.root_element()))
+}
+
+/// The text of an element on one line.
+pub(crate) fn one_line_of(element: &ElementRef<'_>) -> String {
+    element.text().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Parses piece by piece and stops at a bomb. The depth is that of the tree, not of the tags: only the parser knows which
 /// tags nest.
-fn parse(html: &str) -> Result<Html, Rejection> {
+pub(crate) fn parse(html: &str) -> Result<Html, Rejection> {
     let visible = html.replace(is_invisible, "");
     let mut parser = driver::parse_document(HtmlTreeSink::new(Html::new_document()), ParseOpts::default());
     let mut seen = 0;
@@ -151,8 +187,8 @@ fn attribute(page: &Html, selector: &'static str, name: &str) -> Option<String> 
     (!value.is_empty()).then_some(value)
 }
 
-fn select<'a>(page: &'a Html, selector: &'static str) -> impl Iterator<Item = ElementRef<'a>> {
-    // The selectors are constants of this file, each of which a test parses.
+/// The elements that a selector finds. Selectors are constants, each of which a test parses.
+pub(crate) fn select<'a>(page: &'a Html, selector: &'static str) -> impl Iterator<Item = ElementRef<'a>> {
     let selector = Selector::parse(selector).ok();
     let found = selector.map(|selector| page.select(&selector).collect::<Vec<_>>());
     found.unwrap_or_default().into_iter()

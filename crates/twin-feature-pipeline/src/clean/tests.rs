@@ -37,7 +37,7 @@ fn dates_come_from_front_matter_then_address_then_name() {
 
 #[test]
 fn addresses_that_front_matter_states_are_canonical() {
-    let options = CleanOptions { site: Some(Url::parse("https://a.org/blog/").unwrap()), min_words: 0 };
+    let options = CleanOptions { site: Some(Url::parse("https://a.org/blog/").unwrap()), ..CleanOptions::default() };
     let url = |front: &str| page(&markdown_page(&format!("---\n{front}\n---\nText.\n")), &options).unwrap().url;
     assert_eq!(url("canonical_url: https://b.org/p?utm_source=x#top"), "https://b.org/p");
     assert_eq!(url("permalink: /p/1"), "https://a.org/p/1");

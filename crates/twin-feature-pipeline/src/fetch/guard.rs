@@ -49,6 +49,13 @@ impl Allowed {
         Ok(Self { pairs: pairs.iter().map(parse).collect::<Result<_, String>>()? })
     }
 
+    /// Whether the host and port of an address are among the pairs.
+    pub(super) fn names(&self, url: &Url) -> bool {
+        let name = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let port = url.port_or_known_default();
+        self.pairs.iter().any(|(allowed, at)| *allowed == name && Some(*at) == port)
+    }
+
     /// Checks all of an address that can be checked without resolving a name.
     ///
     /// # Errors
@@ -62,8 +69,7 @@ impl Allowed {
         }
         let host = url.host().ok_or(Denied::NoHost)?;
         let port = url.port_or_known_default().ok_or(Denied::NoHost)?;
-        let name = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        if self.pairs.iter().any(|(allowed, at)| *allowed == name && *at == port) {
+        if self.names(url) {
             return Ok(());
         }
         if !(matches!(port, 80 | 443) || port >= 1024) {
@@ -73,7 +79,7 @@ impl Allowed {
             Host::Ipv4(address) => is_denied(IpAddr::V4(address)),
             Host::Ipv6(address) => is_denied(IpAddr::V6(address)),
             // An allowed name resolves unfiltered, so it is good for its allowed ports only.
-            Host::Domain(_) => self.has_name(&name),
+            Host::Domain(_) => self.has_name(url.host_str().unwrap_or_default()),
         };
         if denied { Err(Denied::Address(format!("{}:{port}", url.host_str().unwrap_or_default()))) } else { Ok(()) }
     }

@@ -1,9 +1,13 @@
 //! robots.txt (RFC 9309): which paths of a site may be fetched.
 
+use std::time::Duration;
+
 use url::Url;
 
 /// "At least 500 kibibytes" must be read (2.5); nobody needs more.
 pub const MAX_BYTES: usize = 512 * 1024;
+/// The most sitemaps that are looked at.
+const MAX_SITEMAPS: usize = 50;
 /// The product token that groups address (2.2.1).
 const PRODUCT: &str = "llm-twin";
 
@@ -11,6 +15,17 @@ const PRODUCT: &str = "llm-twin";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Robots {
     rules: Vec<Rule>,
+    /// The pause that the site asks for between two requests; not in the standard, but widely meant.
+    pub crawl_delay: Option<Duration>,
+    /// Where the site says its sitemaps are.
+    pub sitemaps: Vec<String>,
+}
+
+/// What one group of agents is told.
+#[derive(Debug, Default)]
+struct Group {
+    rules: Vec<Rule>,
+    crawl_delay: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +38,8 @@ impl Robots {
     /// Reads a robots.txt: the groups that name us, all of them together, or else those for `*`. What cannot be read is
     /// passed over, line by line.
     pub fn parse(text: &str) -> Self {
-        let (mut named, mut general) = (None::<Vec<Rule>>, Vec::new());
+        let (mut named, mut general) = (None::<Group>, Group::default());
+        let mut sitemaps = Vec::new();
         let (mut agents, mut in_rules): (Vec<String>, bool) = (Vec::new(), false);
         for line in text.trim_start_matches('\u{feff}').lines() {
             let line = line.split('#').next().unwrap_or_default();
@@ -38,7 +54,7 @@ impl Robots {
                         value.chars().take_while(|c| c.is_ascii_alphabetic() || "-_*".contains(*c)).collect();
                     agents.push(token.to_ascii_lowercase());
                     if agents.iter().any(|agent| agent == PRODUCT) {
-                        named.get_or_insert_with(Vec::new);
+                        named.get_or_insert_default();
                     }
                 }
                 key @ ("allow" | "disallow") => {
@@ -49,16 +65,28 @@ impl Robots {
                     }
                     let rule = Rule { allow: key == "allow", pattern: normal(value) };
                     if let Some(named) = named.as_mut().filter(|_| agents.iter().any(|agent| agent == PRODUCT)) {
-                        named.push(rule.clone());
+                        named.rules.push(rule.clone());
                     }
                     if agents.iter().any(|agent| agent == "*") {
-                        general.push(rule);
+                        general.rules.push(rule);
                     }
                 }
+                "crawl-delay" => {
+                    in_rules = true;
+                    let delay = value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                    if let Some(named) = named.as_mut().filter(|_| agents.iter().any(|agent| agent == PRODUCT)) {
+                        named.crawl_delay = delay;
+                    }
+                    if agents.iter().any(|agent| agent == "*") {
+                        general.crawl_delay = delay;
+                    }
+                }
+                "sitemap" if sitemaps.len() < MAX_SITEMAPS => sitemaps.push(value.to_owned()),
                 _ => {}
             }
         }
-        Self { rules: named.unwrap_or(general) }
+        let Group { rules, crawl_delay } = named.unwrap_or(general);
+        Self { rules, crawl_delay, sitemaps }
     }
 
     /// Whether an address may be fetched: the longest matching rule decides, and `allow` among equals (2.2.2).
@@ -166,6 +194,19 @@ mod tests {
             &["/café", "/caf%C3%A9/x", "/~joe/"],
         );
         check("User-agent: *\nDisallow: /a\nAllow: /a\n", &["/a"], &[]);
+    }
+
+    #[test]
+    fn delays_and_sitemaps_are_heard() {
+        let text = "Sitemap: https://a.org/s.xml\nUser-agent: *\nCrawl-delay: 1.5\nDisallow: /x\nUser-agent: llm-twin\nCrawl-delay: 3\n";
+        let robots = Robots::parse(text);
+        assert_eq!(
+            (robots.crawl_delay, robots.sitemaps.as_slice()),
+            (Some(Duration::from_secs(3)), ["https://a.org/s.xml".to_owned()].as_slice())
+        );
+        let general = Robots::parse("User-agent: *\nCrawl-delay: 1.5\n");
+        assert_eq!(general.crawl_delay, Some(Duration::from_millis(1500)));
+        assert_eq!(Robots::parse("User-agent: *\nCrawl-delay: -1\n").crawl_delay, None);
     }
 
     #[test]

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use twin_domain::{DocumentInfo, EmbeddedChunk, Embedding, FeatureStore, FeatureView};
+use twin_domain::{AuthorId, DocumentInfo, EmbeddedChunk, Embedding, FeatureStore, FeatureView};
 
 use super::{IngestError, Run};
 use crate::chunk::{self, PreparedChunk};
 use crate::report::{ChunkStatistics, IngestReport};
+use crate::warehouse::Warehouse;
 
 /// How many chunks of like length go to the embedder in one call; also how often progress is told.
 const EMBED_BATCH: usize = 64;
@@ -20,6 +21,7 @@ const UPSERT_BATCH: usize = 128;
 /// Brings the view up to date with the author's documents.
 pub(super) async fn features(run: &Run<'_>, view: &FeatureView, report: &mut IngestReport) -> Result<(), IngestError> {
     prepare_store(run, view.clone(), report).await?;
+    remove_gone(run.warehouse, &run.store, &run.author.id).await?;
     let pending = run.warehouse.not_indexed(&run.author.id, &run.view).await?;
     let mut loader = Loader { run, pending: pending.len(), window: Vec::new(), tokens: Vec::new() };
     for id in pending {
@@ -61,6 +63,24 @@ async fn prepare_store(run: &Run<'_>, view: FeatureView, report: &mut IngestRepo
             .notes
             .push(format!("the feature store had {there} of {expected} chunks: all of the author's are loaded again"));
         run.warehouse.forget_indexed(&run.author.id, &run.view).await?;
+    }
+    Ok(())
+}
+
+/// Takes documents that are gone out of every view. A run that is killed in between does it again.
+pub(super) async fn remove_gone(
+    warehouse: &Warehouse,
+    store: &Arc<dyn FeatureStore>,
+    author: &AuthorId,
+) -> Result<(), IngestError> {
+    for (view, document) in warehouse.gone_but_indexed(author).await? {
+        let (store, of_view) = (store.clone(), view.clone());
+        let remove = move || match store.views()?.into_iter().find(|there| there.id().as_str() == of_view) {
+            Some(there) => store.remove_stale(&there.id(), document, None),
+            None => Ok(()),
+        };
+        tokio::task::spawn_blocking(remove).await??;
+        warehouse.forget_document(&view, document).await?;
     }
     Ok(())
 }

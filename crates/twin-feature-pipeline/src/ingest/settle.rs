@@ -30,12 +30,16 @@ pub(super) async fn documents(
     report: &mut IngestReport,
 ) -> Result<(), IngestError> {
     let begun = Instant::now();
-    let Collected { source, skips, complete } = collected;
+    let Collected { source, skips, complete, gone: confirmed_gone } = collected;
     report.skipped = skips;
     if clean_pages(run, source, report).await? {
         return Ok(());
     }
-    let gone = run.warehouse.missing(source, run.now).await?;
+    let mut gone = run.warehouse.missing(source, run.now).await?;
+    if run.options.remove_gone {
+        let buried = if complete { std::mem::take(&mut gone) } else { confirmed_gone };
+        report.removed = run.warehouse.bury_pages(source, &buried, run.now).await?;
+    }
     let outcomes = run.warehouse.cleaned(source).await?;
     let others = run.warehouse.documents(&run.author.id).await?;
     let is_gone: HashSet<&str> = gone.iter().map(String::as_str).collect();
@@ -47,6 +51,7 @@ pub(super) async fn documents(
             Err(_) => {}
         }
     }
+    cleaned.iter().for_each(|(_, document)| report.masked.add(document.masked));
     name_authors(&cleaned, run, report);
     report.notes.extend(cleaned.iter().filter_map(|(_, document)| document.note.clone()));
     remove_boilerplate(&mut cleaned, run, report);
@@ -68,9 +73,10 @@ async fn clean_pages(
     report: &mut IngestReport,
 ) -> Result<bool, IngestError> {
     let site = run.author.site.as_deref().and_then(|site| Url::parse(site).ok());
-    let options = CleanOptions { site, min_words: run.options.min_words };
+    let (min_words, mask_private) = (run.options.min_words, run.options.mask_private);
+    let options = CleanOptions { site, min_words, mask_private };
     let site = options.site.as_ref().map(Url::as_str).unwrap_or_default();
-    let cleaner = format!("{CLEANER} min_words={} site={site}", options.min_words);
+    let cleaner = format!("{CLEANER} min_words={min_words} mask={mask_private} site={site}");
     let keys = run.warehouse.keys_to_clean(source, &cleaner).await?;
     for (batch, keys_of_batch) in keys.chunks(BATCH).enumerate() {
         run.update("cleaning", batch * BATCH, Some(keys.len()), "pages", "");
@@ -133,7 +139,7 @@ fn remove_boilerplate(cleaned: &mut Vec<(String, CleanedDocument)>, run: &Run<'_
     }
     let least = run.options.min_words;
     cleaned.retain(|(key, document)| {
-        let words = clean::word_count(&document.text);
+        let (words, least) = (clean::word_count(&document.text), document.least_words(least));
         if words < least {
             let reason = Rejection::TooShort { words, least }.to_string();
             report.skipped.push(Skip { what: key.clone(), reason });
@@ -182,7 +188,7 @@ fn distinct(
 }
 
 fn document(run: &Run<'_>, cleaned: CleanedDocument) -> Document {
-    let CleanedDocument { url, title, date, tags, language, text, byline: _, note: _ } = cleaned;
+    let CleanedDocument { url, title, date, tags, language, text, .. } = cleaned;
     let author = run.author.id.clone();
     let content_hash = Document::content_hash(&title, date, &tags, &text);
     let id = DocumentId::new(&author, &url);

@@ -4,11 +4,18 @@ use feed_rs::model::{Content, Entry as FeedEntry, Feed, Link};
 use url::Url;
 
 use super::SourceError;
+use super::site::{self, Landing};
 use crate::clean::{Rejection, canonical_url, encoding, guarded, html};
 use crate::date;
 use crate::fetch::Fetched;
 use crate::page::{Hints, Media, Page};
 
+mod lenient;
+
+/// What is wrong with a feed in which nothing was found.
+const EMPTY: &str = "it has no entries";
+/// A summary with fewer words is no post.
+const LEAST_WORDS_OF_A_POST: usize = 150;
 /// Elements of a feed deeper than this are no feed; the parser recurses.
 const MAX_DEPTH: usize = 200;
 
@@ -16,11 +23,20 @@ const MAX_DEPTH: usize = 200;
 #[derive(Debug)]
 pub(crate) enum Found {
     /// A feed, with its entries as pages without bodies. `page` is where each is to be fetched.
-    Feed { entries: Vec<Entry>, title: Option<String> },
-    /// A page that announces feeds.
-    Announced(Vec<Url>),
+    Feed(FoundFeed),
+    /// A page that leads to posts.
+    Site(Landing),
     /// A single post.
     Page(Page),
+}
+
+/// A feed or a part of one.
+#[derive(Debug)]
+pub(crate) struct FoundFeed {
+    pub(crate) title: Option<String>,
+    pub(crate) entries: Vec<Entry>,
+    /// Where older entries are (RFC 5005: pages and archives).
+    pub(crate) older: Option<Url>,
 }
 
 /// An entry of a feed.
@@ -40,24 +56,36 @@ pub(crate) fn recognise(url: &Url, fetched: &Fetched, must_be_feed: bool) -> Res
     let not_a_feed = |found: String| SourceError::NotAFeed { url: url.to_string(), found };
     let base = Url::parse(&fetched.final_url).unwrap_or_else(|_| url.clone());
     let problem = match parse(fetched, &base) {
-        Ok(feed) if feed.entries.is_empty() => return Err(SourceError::EmptyFeed { url: url.to_string() }),
+        // Feeds of old versions are read as empty ones.
+        Ok(feed) if feed.entries.is_empty() => EMPTY.to_owned(),
         Ok(feed) => {
             let entries = feed.entries.iter().map(|found| entry(found, &base)).collect();
-            return Ok(Found::Feed { entries, title: feed.title.map(|title| title.content) });
+            let older = older(&feed, &base);
+            return Ok(Found::Feed(FoundFeed { title: feed.title.map(|title| title.content), entries, older }));
         }
         Err(problem) => problem,
     };
     let body = encoding::decode_page(&fetched.body, fetched.charset().as_deref());
     let body = body.map_err(|rejection| not_a_feed(rejection.to_string()))?;
+    let is_bomb = nests_too_deep(&fetched.body);
+    if let Some(feed) = (!is_bomb).then(|| lenient::read(&body, &base)).flatten() {
+        return match feed.entries.is_empty() {
+            true => Err(SourceError::EmptyFeed { url: url.to_string() }),
+            false => Ok(Found::Feed(feed)),
+        };
+    }
+    if problem == EMPTY {
+        return Err(SourceError::EmptyFeed { url: url.to_string() });
+    }
     match kind(fetched, &body) {
         Kind::Html if must_be_feed => Err(not_a_feed(described(body))),
         Kind::Html => {
-            let announced = guarded({
+            let landing = guarded({
                 let (body, base) = (body.clone(), base.clone());
-                move || html::announced_feeds(&body, &base)
+                move || site::landing(&body, &base)
             });
-            match announced {
-                Ok(feeds) if !feeds.is_empty() => Ok(Found::Announced(feeds)),
+            match landing {
+                Ok(landing) if leads_to_posts(&landing, &base) => Ok(Found::Site(landing)),
                 _ => Ok(Found::Page(page(&base, Media::Html, body))),
             }
         }
@@ -69,6 +97,17 @@ pub(crate) fn recognise(url: &Url, fetched: &Fetched, must_be_feed: bool) -> Res
         Kind::Xml => Err(not_a_feed(format!("an XML document that is neither RSS nor Atom ({problem})"))),
         Kind::Json => Err(not_a_feed(format!("JSON that is no JSON Feed ({problem})"))),
     }
+}
+
+/// A front page, or one that announces a feed and is not itself one of its posts.
+fn leads_to_posts(landing: &Landing, url: &Url) -> bool {
+    !landing.is_post && (!landing.feeds.is_empty() || url.path() == "/" || landing.is_listing)
+}
+
+fn older(feed: &Feed, base: &Url) -> Option<Url> {
+    let link = |rel: &str| feed.links.iter().find(|link| link.rel.as_deref() == Some(rel));
+    let link = ["next", "prev-archive"].into_iter().find_map(link)?;
+    base.join(&link.href).ok()
 }
 
 fn described(html: String) -> String {
@@ -146,11 +185,18 @@ fn nests_too_deep(bytes: &[u8]) -> bool {
     false
 }
 
+/// An entry at the address that its feed gives, which may be its id.
+fn as_entry(link: Option<&str>, id: &str, base: &Url, hints: Hints) -> Entry {
+    let link = link.and_then(|link| web_address(base, link));
+    let url = link.as_ref().map_or_else(|| format!("{base}#{id}"), canonical_url);
+    let key = link.as_ref().map_or_else(|| url.clone(), Url::to_string);
+    Entry { link, page: Page { key, url, media: Media::Html, body: String::new(), hints } }
+}
+
 fn entry(entry: &FeedEntry, base: &Url) -> Entry {
     let is_post = |link: &&Link| link.target.is_none() && link.rel.as_deref().is_none_or(|rel| rel == "alternate");
     let links = entry.links.iter().filter(is_post).map(|link| link.href.as_str());
-    let link = links.chain([entry.id.as_str()]).find_map(|link| web_address(base, link));
-    let url = link.as_ref().map_or_else(|| format!("{base}#{}", entry.id), canonical_url);
+    let link = links.chain([entry.id.as_str()]).find(|link| web_address(base, link).is_some());
     let plain = |text: &feed_rs::model::Text| text.content.split_whitespace().collect::<Vec<_>>().join(" ");
     let published = entry.published.or(entry.updated);
     let names: Vec<String> = entry.authors.iter().filter_map(|person| person.name.clone()).collect();
@@ -165,10 +211,9 @@ fn entry(entry: &FeedEntry, base: &Url) -> Entry {
             .collect(),
         byline: (!names.is_empty()).then(|| names.join(", ")),
         feed_content: full_text(entry),
-        fetch_problem: None,
+        ..Hints::default()
     };
-    let key = link.as_ref().map_or_else(|| url.clone(), Url::to_string);
-    Entry { link, page: Page { key, url, media: Media::Html, body: String::new(), hints } }
+    as_entry(link, &entry.id, base, hints)
 }
 
 /// Resolves a link. An id counts only when it is an address by itself.
@@ -182,7 +227,6 @@ fn web_address(base: &Url, link: &str) -> Option<Url> {
 /// The whole post as HTML, if the feed has it. A summary counts when it is as long as a post: many RSS feeds carry the
 /// full text in `description`.
 fn full_text(entry: &FeedEntry) -> Option<String> {
-    const LEAST_WORDS_OF_A_POST: usize = 150;
     let content = entry.content.as_ref().and_then(as_html);
     let summary = entry.summary.as_ref().map(|summary| summary.content.clone());
     let summary = summary.filter(|text| text.split_whitespace().count() >= LEAST_WORDS_OF_A_POST);
@@ -204,23 +248,4 @@ fn paragraphs(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn depth_is_counted_without_being_misled() {
-        let deep = format!("<rss>{}", "<a>".repeat(300));
-        assert!(nests_too_deep(deep.as_bytes()));
-        let flat = format!("<rss>{}</rss>", "<a/><b>x</b><!-- <a><a> --><![CDATA[<p><p><p>]]>".repeat(300));
-        assert!(!nests_too_deep(flat.as_bytes()));
-        assert!(!nests_too_deep(b"<unclosed"));
-    }
-
-    #[test]
-    fn ids_are_links_only_when_they_are_addresses() {
-        let base = Url::parse("https://a.org/feed.xml").unwrap();
-        assert_eq!(web_address(&base, "/p/1").unwrap().as_str(), "https://a.org/p/1");
-        assert!(web_address(&base, "urn:uuid:1").is_none());
-        assert!(web_address(&base, "0123abcd").is_none());
-    }
-}
+mod tests;

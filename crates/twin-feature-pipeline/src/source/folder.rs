@@ -75,10 +75,11 @@ pub(crate) fn read(root: &Path, path: &Path, most_bytes: u64) -> Result<Page, Sk
     let bytes = read_at_most(path, most_bytes).map_err(&skip)?;
     let media = media(path).unwrap_or(Media::Text);
     let body = match media {
-        Media::Html => encoding::decode_page(&bytes, None),
+        Media::Html | Media::Fragment => encoding::decode_page(&bytes, None),
         Media::Markdown | Media::Text => encoding::decode_file(&bytes),
     };
     let body = body.map_err(|rejection| skip(rejection.to_string()))?;
+    let body = super::wikilinks::resolved(media, body);
     Ok(Page { url: file_url(root, &key), media, body, hints: Hints::default(), key })
 }
 

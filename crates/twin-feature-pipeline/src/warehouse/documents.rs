@@ -25,12 +25,13 @@ pub struct StoredCounts {
 const COLUMNS: &str = "id, author, url, title, date, tags, language, text, content_hash";
 
 impl Warehouse {
-    /// Every document of an author, oldest first (undated ones at the start, ties by URL).
+    /// Every document of an author that is not gone, oldest first (undated ones at the start, ties by URL).
     ///
     /// # Errors
     /// When the warehouse cannot be read.
     pub async fn documents(&self, author: &AuthorId) -> Result<Vec<Document>, WarehouseError> {
-        let statement = format!("SELECT {COLUMNS} FROM documents WHERE author = ? ORDER BY date, url");
+        let statement =
+            format!("SELECT {COLUMNS} FROM documents WHERE author = ? AND gone_since IS NULL ORDER BY date, url");
         let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(author.as_str());
         let rows = query.fetch_all(&self.pool).await.map_err(failed("read documents"))?;
         rows.iter().map(document).collect()
@@ -55,7 +56,9 @@ impl Warehouse {
         let mut transaction = self.pool.begin().await.map_err(&failed)?;
         for NewDocument { page, document } in documents {
             let info = &document.info;
-            let query = sqlx::query_scalar::<_, String>("SELECT content_hash FROM documents WHERE id = ?");
+            let query = sqlx::query_scalar::<_, String>(
+                "SELECT content_hash FROM documents WHERE id = ? AND gone_since IS NULL",
+            );
             let query = query.bind(info.id.to_string());
             match query.fetch_optional(&mut *transaction).await.map_err(&failed)? {
                 None => counts.new += 1,
@@ -67,7 +70,8 @@ impl Warehouse {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12)
                  ON CONFLICT (id) DO UPDATE SET source = excluded.source, page = excluded.page, url = excluded.url,
                      title = excluded.title, date = excluded.date, tags = excluded.tags, language = excluded.language,
-                     text = excluded.text, content_hash = excluded.content_hash, last_seen = excluded.last_seen";
+                     text = excluded.text, content_hash = excluded.content_hash, last_seen = excluded.last_seen,
+                     gone_since = NULL";
             let query = sqlx::query(statement)
                 .bind(info.id.to_string())
                 .bind(info.author.as_str())

@@ -14,7 +14,7 @@ impl Warehouse {
     ) -> Result<Vec<DocumentId>, WarehouseError> {
         let statement = "SELECT d.id FROM documents d
              LEFT JOIN indexed i ON i.document = d.id AND i.view = ? AND i.content_hash = d.content_hash
-             WHERE d.author = ? AND i.document IS NULL ORDER BY d.date, d.url";
+             WHERE d.author = ? AND d.gone_since IS NULL AND i.document IS NULL ORDER BY d.date, d.url";
         let query = sqlx::query_scalar::<_, String>(statement).bind(view.as_str()).bind(author.as_str());
         let ids = query.fetch_all(&self.pool).await.map_err(failed("list documents to index"))?;
         ids.iter().map(|id| id.parse().map(DocumentId).map_err(unreadable)).collect()

@@ -4,12 +4,16 @@
 mod bench;
 /// Kill -9 and interruption at any moment, then again.
 mod crash;
+/// Export files of services, and zips.
+mod exports;
 /// Folders and files, good and bad.
 mod folder;
 /// Real posts, feeds and pages, where they are at hand.
 mod real_data;
 /// JSON Lines files.
 mod rows;
+/// Sites: sitemaps, links, sync, kill and resume.
+mod site;
 /// The author's style before and after cleaning.
 mod style;
 /// Feeds and pages over HTTP.

@@ -44,7 +44,7 @@ async fn author(wiring: &Wiring, arguments: &IngestArguments) -> anyhow::Result<
     Ok(author)
 }
 
-async fn known(wiring: &Wiring, id: &AuthorId) -> anyhow::Result<Author> {
+pub async fn known(wiring: &Wiring, id: &AuthorId) -> anyhow::Result<Author> {
     let recorded = wiring.store().await?.authors()?.into_iter().find(|author| author.id == *id);
     Ok(recorded.unwrap_or_else(|| Author::new(id.clone())))
 }
@@ -78,6 +78,16 @@ pub fn print(report: &IngestReport) {
     }
     for missing in report.missing.iter().take(SHOWN) {
         output::line(format!("  gone from the source, kept here: {missing}"));
+    }
+    let masked = &report.masked;
+    if masked.email_addresses + masked.phone_numbers + masked.keys > 0 {
+        output::line(format!(
+            "  masked: {} e-mail addresses, {} phone numbers, {} keys",
+            masked.email_addresses, masked.phone_numbers, masked.keys
+        ));
+    }
+    for removed in report.removed.iter().take(SHOWN) {
+        output::line(format!("  gone from the source, taken out: {removed}"));
     }
     report.notes.iter().for_each(|note| output::line(format!("  {note}")));
     if report.interrupted {

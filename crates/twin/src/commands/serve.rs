@@ -9,6 +9,7 @@ use twin_inference_pipeline::twins::{InferenceConfig, TwinParts, Twins};
 use twin_models::language::LanguageModel;
 use twin_models::prompt::PromptSet;
 
+use super::sync;
 use crate::output;
 use crate::wiring::Wiring;
 
@@ -24,7 +25,10 @@ pub async fn run(wiring: &Wiring, bind: Option<String>) -> anyhow::Result<bool> 
     ));
     let cancel = wiring.cancel.clone();
     let stop = async move { stopped(&cancel).await };
-    server::serve(listener, ServerState::new(twins, config), stop).await;
+    tokio::select! {
+        () = server::serve(listener, ServerState::new(twins, config), stop) => {}
+        () = sync::on_schedule(wiring, wiring.config.features.sync_every_hours) => {}
+    }
     Ok(true)
 }
 

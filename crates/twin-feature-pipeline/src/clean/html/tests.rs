@@ -60,7 +60,7 @@ fn pages_say_where_they_belong() {
     assert_eq!(at("<link rel=canonical href=https://evil.org/p>"), None);
     let feeds = "<link rel=alternate type=application/rss+xml title='Comments feed' href=/c.xml>\
         <link rel='alternate' type='application/atom+xml' href='feed.xml'><link rel=alternate hreflang=de href=/de>";
-    let found = announced_feeds(feeds, &url).unwrap();
+    let found = announced_feeds(&parse(feeds).unwrap(), &url);
     assert_eq!(found, [Url::parse("https://a.org/feed.xml").unwrap()]);
 }
 

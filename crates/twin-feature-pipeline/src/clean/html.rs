@@ -152,10 +152,11 @@ pub(crate) fn is_invisible(character: char) -> bool {
     matches!(character, '\u{200b}' | '\u{2060}' | '\u{feff}' | '\u{ad}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Takes out scripts, hidden elements (text for machines, often meant to mislead them) and the marks beside headings.
+/// Takes out scripts, hidden elements (text for machines, often meant to mislead them), buttons (also the links that
+/// newsletters dress as such) and the marks beside headings.
 fn remove_unseen(page: &mut Html) {
     const UNSEEN: &str = "script:not([type='application/ld+json']), style, template, noscript, iframe, object, svg, \
-         form, button, [hidden], [aria-hidden=true], .headerlink, .anchorjs-link, .sr-only, .visually-hidden";
+         form, button, .button-wrapper, .subscription-widget-wrap, [hidden], [aria-hidden=true], .headerlink, .anchorjs-link, .sr-only, .visually-hidden";
     let mut unseen: Vec<_> = select(page, UNSEEN).map(|element| element.id()).collect();
     unseen.extend(select(page, "[style]").filter(is_styled_away).map(|element| element.id()));
     unseen.extend(select(page, "a[href^='#']").filter(is_anchor_mark).map(|element| element.id()));

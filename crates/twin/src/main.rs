@@ -17,10 +17,13 @@ mod output;
 mod progress;
 mod wiring;
 
+/// What is logged unless `TWIN_LOG` says otherwise. The embedded engine warns of switches that only its server sets, the HTML
+/// writer of every element that was made without a namespace; what the hub's client cannot do is in the errors it returns.
+const LOGGED: &str = "warn,qdrant_edge=error,html5ever=error,hf_hub=off";
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // The embedded engine warns of switches that only its server sets.
-    let filter = EnvFilter::try_from_env("TWIN_LOG").unwrap_or_else(|_| EnvFilter::new("warn,qdrant_edge=error"));
+    let filter = EnvFilter::try_from_env("TWIN_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let outcome = Wiring::new(&arguments.global).and_then(|wiring| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -4,6 +4,7 @@
 //! comments by others, reposts, likes, bookmarks and private messages lie beside them in most archives and are never read
 //! as posts.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
@@ -173,6 +174,8 @@ pub(crate) fn read(path: &Path, kind: ExportKind, most_bytes: u64, each: &mut Ea
     for skip in std::mem::take(&mut archive.skips) {
         each(Err(skip));
     }
+    let mut times_seen = HashMap::new();
+    let each: &mut Each<'_> = &mut |post| each(post.map(|page| told_apart(page, &mut times_seen)));
     let mut export = Export { archive, most_bytes };
     let archive_problem = |problem| SourceError::DamagedExport { path: path.to_owned(), problem };
     match kind {
@@ -192,6 +195,20 @@ pub(crate) fn read(path: &Path, kind: ExportKind, most_bytes: u64, each: &mut Ea
         ExportKind::Zip => files(&mut export, each),
     }
     .map_err(archive_problem)
+}
+
+/// Exports give two posts one number now and then; the second must not take the place of the first.
+fn told_apart(mut page: Page, times_seen: &mut HashMap<String, usize>) -> Page {
+    let times = times_seen.entry(page.key.clone()).or_default();
+    *times += 1;
+    if *times > 1 {
+        page.key = format!("{} ({times})", page.key);
+        // An address that was made of the key.
+        if page.url.starts_with("file:") {
+            page.url = format!("{}%20({times})", page.url);
+        }
+    }
+    page
 }
 
 /// An open export and what the readers of all services need.

@@ -9,7 +9,7 @@ fn twin(dir: &Path, arguments: &[&str]) -> Output {
     command.env("XDG_CACHE_HOME", dir.join("cache")).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

@@ -65,6 +65,7 @@ impl Collection {
         progress: impl Fn(usize, usize),
     ) -> anyhow::Result<Self> {
         let author = AuthorId::parse(NOBODY)?;
+        let queries = queries(directory, &author)?;
         let corpus: Vec<CorpusRow> = rows(&directory.join("corpus.jsonl"))?;
         let store = EmbeddedFeatureStore::open(scratch)?;
         let id = store.create_view(&view)?;
@@ -90,7 +91,6 @@ impl Collection {
                 progress(index + 1, total);
             }
         }
-        let queries = queries(directory, &author)?;
         Ok(Self { store, view, author, names, chunks, queries })
     }
 }

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use twin_domain::{
-    AuthorId, ChunkId, DocumentId, DocumentInfo, FeatureStore, FeatureViewId, Filter, HybridQuery, ScoredChunk,
-    StoreError,
+    AuthorId, ChunkId, DocumentId, DocumentInfo, FeatureStore, FeatureViewId, Filter, Fusion, HybridQuery, ScoredChunk,
+    Searches, StoreError,
 };
 use twin_models::embedding::{EmbedError, Embedder};
 use twin_models::prompt::Passage;
@@ -172,6 +172,8 @@ pub fn retrieve(
         text: question.to_owned(),
         embedding,
         filter: filter.clone(),
+        searches: Searches::Both,
+        fusion: Fusion::default(),
         candidates: config.candidates,
         limit: config.limit,
     };

@@ -1,6 +1,6 @@
 //! `twin retrieve`: what the twin would read before it answers.
 
-use twin_domain::{FeatureStore, Filter};
+use twin_domain::Filter;
 use twin_inference_pipeline::retrieve::{Corpus, Retrieval, RetrievalConfig, retrieve};
 
 use crate::args::RetrieveArguments;
@@ -11,7 +11,7 @@ use crate::wiring::Wiring;
 const SHOWN: usize = 160;
 
 pub async fn run(wiring: &Wiring, arguments: RetrieveArguments) -> anyhow::Result<bool> {
-    let (store, embedder, view) = (wiring.store().await?, wiring.embedder().await?, wiring.view().await?);
+    let (store, embedder, view) = (wiring.store().await?, wiring.embedder().await?, wiring.searchable_view().await?);
     let author = store.author(&arguments.author)?;
     let config = RetrievalConfig {
         max_passages: arguments.limit,

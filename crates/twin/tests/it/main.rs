@@ -1,4 +1,5 @@
 //! The `twin` command through its front door, and what must hold for the workspace as a whole.
 
 mod arrows;
+mod features;
 mod settings;

@@ -1,10 +1,11 @@
 //! The contract of the feature store: features for inference, features and labels for training.
 
+use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Author, AuthorId, Chunk, ChunkKind, Document, DocumentId, DocumentInfo, EmbeddedChunk, Embedding, Example,
+    Author, AuthorId, Chunk, ChunkId, ChunkKind, Document, DocumentId, DocumentInfo, EmbeddedChunk, Embedding, Example,
     FeatureView, FeatureViewId, TrainingSet, TrainingSetId,
 };
 
@@ -15,7 +16,9 @@ pub enum StoreError {
     #[error("{what} is not in the feature store: check the name, or ingest the posts first")]
     NotFound { what: String },
     /// Another process has the store open.
-    #[error("the feature store `{path}` is in use by process {owner}: stop that process, or wait for it to end")]
+    #[error(
+        "the feature store `{path}` is in use by process {owner}, and one process at a time can have it open: stop that one, or wait for it to end"
+    )]
     Locked { path: String, owner: String },
     /// What was read is not what was written.
     #[error("{what} is damaged: {problem}")]
@@ -43,6 +46,8 @@ pub struct Filter {
     pub tags: Vec<String>,
     /// Chunks of one of these kinds; empty means any.
     pub kinds: Vec<ChunkKind>,
+    /// Documents in one of these languages (ISO 639-1); empty means any.
+    pub languages: Vec<String>,
     /// Documents that must not be returned, such as the one a test question was made from.
     pub without: Vec<DocumentId>,
 }
@@ -56,6 +61,7 @@ impl Filter {
             && self.to.is_none_or(before)
             && (self.tags.is_empty() || document.tags.iter().any(|tag| self.tags.contains(tag)))
             && (self.kinds.is_empty() || self.kinds.contains(&chunk.kind))
+            && (self.languages.is_empty() || document.language.as_ref().is_some_and(|of| self.languages.contains(of)))
             && !self.without.contains(&document.id)
     }
 }
@@ -85,7 +91,22 @@ impl Searches {
     }
 }
 
-/// A hybrid query: dense and BM25 candidates, fused by reciprocal rank (Cormack et al., SIGIR 2009; k = 60).
+/// How the candidates of the two searches become one list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fusion {
+    /// By reciprocal rank (Cormack et al., SIGIR 2009; k = 60): each search gives `1 / (60 + rank)`, ranks counting from 1.
+    #[default]
+    ReciprocalRank,
+    /// By score: each search's are scaled to 0 for its worst candidate and 1 for its best, and weighed (a convex combination;
+    /// Bruch et al., TOIS 2023). What a search did not find has 0 from it.
+    Score {
+        /// What dense search weighs, 0 to 1; lexical search has the rest.
+        dense_weight: f32,
+    },
+}
+
+/// A hybrid query: dense and BM25 candidates, fused.
 ///
 /// The author is part of the query and not of the filter, so that no query can see another author's chunks.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,6 +118,7 @@ pub struct HybridQuery {
     pub embedding: Embedding,
     pub filter: Filter,
     pub searches: Searches,
+    pub fusion: Fusion,
     /// How many candidates each of the two searches contributes.
     pub candidates: usize,
     /// How many chunks come back.
@@ -112,6 +134,17 @@ pub struct ScoredChunk {
     pub score: f32,
     /// The cosine similarity of query and chunk, -1 to 1; comparable between queries.
     pub similarity: f32,
+    /// The BM25 score, where lexical search found it.
+    pub lexical: Option<f32>,
+    /// The chunk's vector, by which chunks can be compared with each other. Its length may have been made 1.
+    pub embedding: Embedding,
+}
+
+/// That a view began to serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switch {
+    pub view: FeatureViewId,
+    pub at: Timestamp,
 }
 
 /// Where features live. Implementations are synchronous: callers in async code use a blocking thread.
@@ -142,6 +175,16 @@ pub trait FeatureStore: Send + Sync {
     /// Lets a view serve. Atomic: a reader sees the old one or the new one.
     fn switch(&self, view: &FeatureViewId) -> Result<(), StoreError>;
 
+    /// The switches that are remembered, oldest first; the last one made the view that serves. Older ones may be forgotten.
+    fn switches(&self) -> Result<Vec<Switch>, StoreError>;
+
+    /// Removes a view with its chunks. One that serves is [`StoreError::Invalid`].
+    fn remove_view(&self, view: &FeatureViewId) -> Result<(), StoreError>;
+
+    /// Merges what many writes left scattered and builds the indexes for searching, where the engine does not do so by
+    /// itself. Pays at the end of a load; true when there was something to do. Queries go on meanwhile.
+    fn optimize(&self, view: &FeatureViewId) -> Result<bool, StoreError>;
+
     /// Writes chunks; those with the same id are replaced.
     fn upsert(&self, view: &FeatureViewId, chunks: &[EmbeddedChunk]) -> Result<(), StoreError>;
 
@@ -155,6 +198,16 @@ pub trait FeatureStore: Send + Sync {
 
     /// The chunks that answer a query best, best first.
     fn query(&self, view: &FeatureViewId, query: &HybridQuery) -> Result<Vec<ScoredChunk>, StoreError>;
+
+    /// Chunks with their vectors, ordered by id: the first `limit` of those after `after`, of one author or of all. Fewer
+    /// than `limit` are the last ones.
+    fn page(
+        &self,
+        view: &FeatureViewId,
+        author: Option<&AuthorId>,
+        after: Option<ChunkId>,
+        limit: usize,
+    ) -> Result<Vec<EmbeddedChunk>, StoreError>;
 
     /// The chunks of one document, in order.
     fn chunks(&self, view: &FeatureViewId, document: DocumentId) -> Result<Vec<(Chunk, DocumentInfo)>, StoreError>;

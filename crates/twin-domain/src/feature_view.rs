@@ -1,6 +1,7 @@
 //! A version of *how* features are made.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,19 @@ impl FeatureViewId {
     /// The id as text; also the name of the Qdrant collection.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Why a text is not a [`FeatureViewId`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a feature view: write it as `features-0123456789ab`; `twin features list` shows them")]
+pub struct FeatureViewIdError(String);
+
+impl FromStr for FeatureViewId {
+    type Err = FeatureViewIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text).ok_or_else(|| FeatureViewIdError(text.to_owned()))
     }
 }
 

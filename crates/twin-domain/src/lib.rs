@@ -22,7 +22,9 @@ pub use chat::{ChatMessage, Role};
 pub use chunk::{Chunk, ChunkId, ChunkKind, EmbeddedChunk, Embedding};
 pub use digest::Digest;
 pub use document::{Document, DocumentId, DocumentInfo};
-pub use feature_store::{FeatureStore, Filter, HybridQuery, ScoredChunk, Searches, StoreError, TrainingSetStore};
+pub use feature_store::{
+    FeatureStore, Filter, Fusion, HybridQuery, ScoredChunk, Searches, StoreError, Switch, TrainingSetStore,
+};
 pub use feature_view::{FeatureView, FeatureViewId};
 pub use model_registry::{ModelRegistry, RegistryError};
 pub use model_version::{BaseModel, ModelVersion, ModelVersionId};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,19 @@ impl TrainingSetId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Why a text is not a [`TrainingSetId`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a training set: write it as `set-0123456789ab`; `twin dataset list` shows them")]
+pub struct TrainingSetIdError(String);
+
+impl FromStr for TrainingSetId {
+    type Err = TrainingSetIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text).ok_or_else(|| TrainingSetIdError(text.to_owned()))
     }
 }
 

@@ -14,12 +14,14 @@ use crate::report::IngestReport;
 use crate::source::{Source, SourceError};
 use crate::warehouse::{Warehouse, WarehouseError};
 
+mod build;
 mod collect;
 mod load;
 mod settle;
 mod sync;
 mod web;
 
+pub use self::build::build_view;
 pub use self::sync::{Synced, remove_source, sync};
 
 /// How a source is ingested.
@@ -81,6 +83,10 @@ pub enum IngestError {
     ChunkTokens { asked: usize, embedder: String, window: usize },
     #[error("the feature store has {there} chunks of the author after loading, but {expected} were loaded: run again")]
     Lost { there: u64, expected: u64 },
+    #[error(
+        "{pages} pages of `{author}` were cleaned by older rules than `{cleaner}`: `twin sync --author {author}` cleans them again, then build"
+    )]
+    OldCleaner { pages: u64, author: twin_domain::AuthorId, cleaner: String },
     #[error("a worker of the pipeline panicked")]
     Panicked(#[from] tokio::task::JoinError),
 }
@@ -122,7 +128,7 @@ pub async fn ingest(
     let (begun, now) = (Instant::now(), Timestamp::now());
     let view = feature_view(embedder.as_ref(), options);
     let run = Run { warehouse, store, embedder, author, source, options, progress, cancel, now, view: view.id() };
-    run.check()?;
+    check_chunk_tokens(run.embedder.as_ref(), options)?;
     let mut report = IngestReport::new(author.id.clone(), source.to_string(), view.id());
 
     let pages = collect::pages(&run, &mut report).await?;
@@ -131,7 +137,7 @@ pub async fn ingest(
         settle::documents(&run, pages, &mut report).await?;
     }
     if !run.interrupted(&mut report) {
-        load::features(&run, &view, &mut report).await?;
+        load::features(&run.load(), &view, &mut report).await?;
     }
     if !report.interrupted {
         warehouse.end_run(collected, Timestamp::now()).await?;
@@ -155,15 +161,29 @@ struct Run<'a> {
     view: FeatureViewId,
 }
 
+/// Checks that chunks of the size that is asked for fit the embedder's window.
+fn check_chunk_tokens(embedder: &dyn Embedder, options: &IngestOptions) -> Result<(), IngestError> {
+    // Two of the window are the model's own start and end tokens.
+    let (window, asked) = (embedder.max_tokens(), options.max_chunk_tokens);
+    if asked == 0 || asked + 2 > window {
+        return Err(IngestError::ChunkTokens { asked, embedder: embedder.name().to_owned(), window });
+    }
+    Ok(())
+}
+
 impl Run<'_> {
-    fn check(&self) -> Result<(), IngestError> {
-        // Two of the window are the model's own start and end tokens.
-        let window = self.embedder.max_tokens();
-        let asked = self.options.max_chunk_tokens;
-        if asked == 0 || asked + 2 > window {
-            return Err(IngestError::ChunkTokens { asked, embedder: self.embedder.name().to_owned(), window });
+    fn load(&self) -> load::Load<'_> {
+        load::Load {
+            warehouse: self.warehouse,
+            store: self.store.clone(),
+            embedder: self.embedder.clone(),
+            author: self.author,
+            options: self.options,
+            progress: self.progress,
+            cancel: self.cancel,
+            now: self.now,
+            view: self.view.clone(),
         }
-        Ok(())
     }
 
     fn interrupted(&self, report: &mut IngestReport) -> bool {

@@ -12,9 +12,10 @@ mod ingest;
 mod page;
 mod report;
 pub mod source;
+pub mod views;
 pub mod warehouse;
 
-pub use self::ingest::{IngestError, IngestOptions, Synced, feature_view, ingest, remove_source, sync};
+pub use self::ingest::{IngestError, IngestOptions, Synced, build_view, feature_view, ingest, remove_source, sync};
 pub use self::page::{Hints, Media, Page};
 pub use self::report::{ChunkStatistics, Duplicate, IngestReport, Seconds, Skip};
 pub use self::source::{ExportKind, Source, SourceError};

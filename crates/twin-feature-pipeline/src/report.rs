@@ -96,6 +96,8 @@ pub struct IngestReport {
     pub documents_indexed: usize,
     /// Chunks written to the feature store by this run.
     pub chunks_written: usize,
+    /// Those of them whose vectors were there already, made of the same text by the same embedder.
+    pub chunks_reused: usize,
     /// Tokens embedded by this run, with titles and headings.
     pub tokens_embedded: usize,
     /// Chunks of the author in the view after this run.
@@ -127,6 +129,7 @@ impl IngestReport {
             masked: Masked::default(),
             documents_indexed: 0,
             chunks_written: 0,
+            chunks_reused: 0,
             tokens_embedded: 0,
             chunks_in_view: 0,
             chunk_tokens: ChunkStatistics::default(),

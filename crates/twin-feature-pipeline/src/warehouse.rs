@@ -10,6 +10,7 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 mod documents;
+mod embeddings;
 mod indexed;
 mod pages;
 mod responses;
@@ -17,6 +18,7 @@ mod sources;
 
 pub(crate) use self::documents::NewDocument;
 pub use self::documents::StoredCounts;
+pub(crate) use self::embeddings::Embeddings;
 pub(crate) use self::pages::Cleaned;
 pub(crate) use self::responses::StoredResponse;
 pub(crate) use self::sources::SourceRun;

@@ -3,10 +3,11 @@
 //! ```text
 //! <dir>/store.lock                  who has the store open
 //! <dir>/authors/<author>.json
-//! <dir>/serving                     the id of the feature view that serves
+//! <dir>/serving                     a line for each switch, the id of the view and the time; the last one serves
 //! <dir>/<view>/view.json
 //! <dir>/<view>/shard/               the collection; rebuilt by the feature pipeline when it is lost
 //! <dir>/<view>/damaged-<time>/      a collection that could not be read, moved aside
+//! <dir>/removed-<view>-<time>/      a view that is being removed; the rest of it is at the next start
 //! <dir>/training-sets/<set>/        manifest.json and a Parquet file for each split
 //! ```
 //!
@@ -20,27 +21,29 @@ use fs_err as fs;
 use jiff::Timestamp;
 use twin_domain::feature_store::StoredDocument;
 use twin_domain::{
-    Author, AuthorId, Chunk, Digest, DocumentId, DocumentInfo, EmbeddedChunk, Example, FeatureStore, FeatureView,
-    FeatureViewId, HybridQuery, ScoredChunk, StoreError, TrainingSet, TrainingSetId, TrainingSetStore,
+    Author, AuthorId, Chunk, ChunkId, Digest, DocumentId, DocumentInfo, EmbeddedChunk, Example, FeatureStore,
+    FeatureView, FeatureViewId, HybridQuery, ScoredChunk, StoreError, Switch, TrainingSet, TrainingSetId,
+    TrainingSetStore,
 };
 
 use self::collection::Collection;
 use self::lock::DirectoryLock;
 use self::shard::SHARD;
-use crate::failure::{damaged, engine, read_json};
-use crate::sparse::SparseModel;
+use crate::failure::{damaged, engine, invalid, read_json};
+use crate::selection::{self, Selection};
+use crate::sparse::SparseEncoder;
 use crate::training_sets::TrainingSetDirectory;
-use crate::{assemble, durable};
+use crate::{Quantization, assemble, durable};
 
 mod collection;
 mod filter;
 mod guard;
 mod lock;
-mod payload;
+mod removal;
+mod serving;
 mod shard;
 mod tally;
 
-const SERVING: &str = "serving";
 const VIEW: &str = "view.json";
 
 /// How an embedded store works.
@@ -52,11 +55,21 @@ pub struct StoreOptions {
     /// From how many kilobytes of vectors on [`EmbeddedFeatureStore::optimize`] builds an HNSW index. Below, all vectors
     /// are compared, which is exact. Default 10,000: about 6,700 vectors of 384 dimensions.
     pub indexing_threshold_kb: usize,
+    /// How vectors are held small for searching; the full ones stay on the disk. Takes effect when a collection is
+    /// optimised next. Default none.
+    pub quantization: Quantization,
+    /// What this process does, as in `twin serve`; whoever is refused because of it is told.
+    pub purpose: String,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { reserve_bytes: 256 * 1024 * 1024, indexing_threshold_kb: 10_000 }
+        Self {
+            reserve_bytes: 256 * 1024 * 1024,
+            indexing_threshold_kb: 10_000,
+            quantization: Quantization::None,
+            purpose: String::new(),
+        }
     }
 }
 
@@ -68,6 +81,8 @@ pub struct EmbeddedFeatureStore {
     collections: Mutex<HashMap<FeatureViewId, Slot>>,
     /// Held while a file beside the collections is replaced.
     files: Mutex<()>,
+    /// Held while it is decided what serves.
+    switching: Mutex<()>,
     training_sets: TrainingSetDirectory,
     // Last, so that it is given back after everything above is closed.
     _lock: DirectoryLock,
@@ -79,6 +94,8 @@ enum Slot {
     /// It was found damaged and moved aside. It stays unusable until the store is opened again, so that a server does
     /// not go on with an empty collection.
     Damaged(String),
+    /// It is being removed.
+    Removed,
 }
 
 impl EmbeddedFeatureStore {
@@ -96,7 +113,8 @@ impl EmbeddedFeatureStore {
     /// As for [`open`](Self::open).
     pub fn open_with(directory: &Path, options: StoreOptions) -> Result<Self, StoreError> {
         fs::create_dir_all(directory).map_err(|error| engine("make its directory", error))?;
-        let lock = DirectoryLock::acquire(directory)?;
+        let lock = DirectoryLock::acquire(directory, &options.purpose)?;
+        removal::finish(directory)?;
         let authors = directory.join("authors");
         fs::create_dir_all(&authors).map_err(|error| engine("make a directory", error))?;
         Ok(Self {
@@ -105,17 +123,9 @@ impl EmbeddedFeatureStore {
             options,
             collections: Mutex::default(),
             files: Mutex::default(),
+            switching: Mutex::default(),
             _lock: lock,
         })
-    }
-
-    /// Merges what many writes left scattered, drops what was deleted, and builds the HNSW index once a collection is
-    /// large enough for one. Pays at the end of a load; true when there was something to do. Queries go on meanwhile.
-    ///
-    /// # Errors
-    /// When there is no such view, its collection is damaged, or the engine fails.
-    pub fn optimize(&self, view: &FeatureViewId) -> Result<bool, StoreError> {
-        self.collection(view)?.optimize()
     }
 
     /// Moves a view's collection aside and goes on with an empty one, for features that are to be made again.
@@ -152,6 +162,7 @@ impl EmbeddedFeatureStore {
         match slots.get(id) {
             Some(Slot::Open(collection)) => return Ok(Arc::clone(collection)),
             Some(Slot::Damaged(problem)) => return Err(damaged(format!("the collection `{id}`"), problem)),
+            Some(Slot::Removed) => return Err(no_view(id)),
             None => {}
         }
         let view = self.view(id)?;
@@ -183,7 +194,7 @@ impl EmbeddedFeatureStore {
     }
 
     fn view(&self, id: &FeatureViewId) -> Result<FeatureView, StoreError> {
-        let not_found = || StoreError::NotFound { what: format!("feature view `{id}`") };
+        let not_found = || no_view(id);
         // Ids can be read from files, so one may be a path; only the form that views have is looked for.
         FeatureViewId::parse(id.as_str()).ok_or_else(not_found)?;
         let file = self.view_directory(id).join(VIEW);
@@ -236,9 +247,9 @@ impl FeatureStore for EmbeddedFeatureStore {
     }
 
     fn create_view(&self, view: &FeatureView) -> Result<FeatureViewId, StoreError> {
-        SparseModel::parse(&view.sparse)?;
+        SparseEncoder::new(view)?;
         if view.dimension == 0 {
-            return Err(crate::failure::invalid("the feature view", "its vectors have no dimensions"));
+            return Err(invalid("the feature view", "its vectors have no dimensions"));
         }
         let id = view.id();
         let directory = self.view_directory(&id);
@@ -256,20 +267,42 @@ impl FeatureStore for EmbeddedFeatureStore {
     }
 
     fn serving_view(&self) -> Result<Option<FeatureViewId>, StoreError> {
-        let file = self.directory.join(SERVING);
-        let text = match fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(engine("read which view serves", error)),
-        };
-        let problem = "it does not name a feature view: switch to one again";
-        let id = FeatureViewId::parse(text.trim()).ok_or_else(|| damaged(format!("`{}`", file.display()), problem))?;
-        Ok(Some(id))
+        Ok(serving::read(&self.directory)?.pop().map(|switch| switch.view))
     }
 
     fn switch(&self, view: &FeatureViewId) -> Result<(), StoreError> {
         self.collection(view)?;
-        self.replace_file(&self.directory.join(SERVING), format!("{view}\n").as_bytes())
+        let _one_at_a_time = lock(&self.switching);
+        let mut switches = serving::read(&self.directory)?;
+        switches.push(Switch { view: view.clone(), at: Timestamp::now() });
+        self.replace_file(&serving::path(&self.directory), serving::text(&switches).as_bytes())
+    }
+
+    fn switches(&self) -> Result<Vec<Switch>, StoreError> {
+        serving::read(&self.directory)
+    }
+
+    fn remove_view(&self, id: &FeatureViewId) -> Result<(), StoreError> {
+        // As long as it is held nothing else can begin to serve.
+        let _one_at_a_time = lock(&self.switching);
+        self.view(id)?;
+        if self.serving_view()?.as_ref() == Some(id) {
+            return Err(invalid(format!("the removal of `{id}`"), "it serves: switch to another view first"));
+        }
+        let open = lock(&self.collections).insert(id.clone(), Slot::Removed);
+        if let Some(Slot::Open(collection)) = open
+            && let Err(collection) = removal::close(collection)
+        {
+            lock(&self.collections).insert(id.clone(), Slot::Open(collection));
+            return Err(invalid(format!("the removal of `{id}`"), "it is being read or written: try again later"));
+        }
+        let removed = removal::remove(&self.directory, id);
+        lock(&self.collections).remove(id);
+        removed
+    }
+
+    fn optimize(&self, view: &FeatureViewId) -> Result<bool, StoreError> {
+        self.collection(view)?.optimize()
     }
 
     fn upsert(&self, view: &FeatureViewId, chunks: &[EmbeddedChunk]) -> Result<(), StoreError> {
@@ -282,23 +315,34 @@ impl FeatureStore for EmbeddedFeatureStore {
         document: DocumentId,
         keep: Option<&Digest>,
     ) -> Result<(), StoreError> {
-        self.collection(view)?.remove(&filter::stale(document, keep))
+        self.collection(view)?.remove(&selection::stale(document, keep))
     }
 
     fn query(&self, view: &FeatureViewId, query: &HybridQuery) -> Result<Vec<ScoredChunk>, StoreError> {
         self.collection(view)?.query(query)
     }
 
+    fn page(
+        &self,
+        view: &FeatureViewId,
+        author: Option<&AuthorId>,
+        after: Option<ChunkId>,
+        limit: usize,
+    ) -> Result<Vec<EmbeddedChunk>, StoreError> {
+        let selected = author.map_or_else(Selection::default, selection::author);
+        self.collection(view)?.page(&selected, after, limit)
+    }
+
     fn chunks(&self, view: &FeatureViewId, document: DocumentId) -> Result<Vec<(Chunk, DocumentInfo)>, StoreError> {
-        self.collection(view)?.scroll(&filter::document(document)).map(assemble::chunks)
+        self.collection(view)?.scroll(&selection::document(document)).map(assemble::chunks)
     }
 
     fn documents(&self, view: &FeatureViewId, author: &AuthorId) -> Result<Vec<StoredDocument>, StoreError> {
-        self.collection(view)?.scroll(&filter::author(author)).and_then(assemble::documents)
+        self.collection(view)?.scroll(&selection::author(author)).and_then(assemble::documents)
     }
 
     fn count(&self, view: &FeatureViewId, author: Option<&AuthorId>) -> Result<u64, StoreError> {
-        self.collection(view)?.count(author.map(filter::author).as_ref())
+        self.collection(view)?.count(author.map(selection::author).as_ref())
     }
 }
 
@@ -321,6 +365,10 @@ impl TrainingSetStore for EmbeddedFeatureStore {
     fn training_sets(&self, author: &AuthorId) -> Result<Vec<TrainingSet>, StoreError> {
         self.training_sets.of_author(author)
     }
+}
+
+fn no_view(id: &FeatureViewId) -> StoreError {
+    StoreError::NotFound { what: format!("feature view `{id}`") }
 }
 
 fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, StoreError> {

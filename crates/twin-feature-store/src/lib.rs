@@ -1,18 +1,46 @@
 //! The feature store: embedded chunks in Qdrant collections, and training sets as Parquet.
 //!
 //! The three pipelines meet here and in the model registry. [`EmbeddedFeatureStore`] runs the Qdrant engine in this
-//! process on a directory; [`InMemoryFeatureStore`] keeps everything in memory, for tests. Both pass one suite of
-//! contract tests. No other crate names a type of Qdrant.
+//! process on a directory; [`QdrantServer`] speaks to a Qdrant server or cluster; [`InMemoryFeatureStore`] keeps everything
+//! in memory, for tests. All three pass one suite of contract tests. No other crate names a type of Qdrant.
+
+use serde::{Deserialize, Serialize};
 
 mod assemble;
 mod durable;
 mod embedded;
 mod failure;
+mod fuse;
 mod memory;
+mod payload;
+mod selection;
+mod server;
 mod sparse;
 mod training_sets;
+mod transfer;
 mod validate;
 
 pub use embedded::{EmbeddedFeatureStore, StoreOptions};
 pub use memory::InMemoryFeatureStore;
+pub use server::{QdrantServer, ServerOptions, WriteOrder};
 pub use sparse::SparseModel;
+pub use training_sets::export::{ExportFormat, export};
+pub use transfer::{Transferred, transfer};
+
+/// The name of the vector that the embedder makes.
+const DENSE: &str = "dense";
+/// The name of the vector of term weights.
+const SPARSE: &str = "bm25";
+
+/// How vectors are held small for searching. The candidates that are found are compared again by their full vectors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quantization {
+    /// As they are: four bytes a dimension.
+    #[default]
+    None,
+    /// One byte a dimension.
+    Scalar,
+    /// One bit a dimension; for embedders of 1,000 and more dimensions.
+    Binary,
+}

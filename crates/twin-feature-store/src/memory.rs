@@ -6,19 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use jiff::Timestamp;
 use twin_domain::feature_store::StoredDocument;
 use twin_domain::{
     Author, AuthorId, Chunk, ChunkId, Digest, DocumentId, DocumentInfo, EmbeddedChunk, Example, FeatureStore,
-    FeatureView, FeatureViewId, HybridQuery, ScoredChunk, StoreError, TrainingSet, TrainingSetId, TrainingSetStore,
+    FeatureView, FeatureViewId, HybridQuery, ScoredChunk, StoreError, Switch, TrainingSet, TrainingSetId,
+    TrainingSetStore,
 };
 
 use crate::assemble::{self, StoredChunk};
 use crate::failure::invalid;
+use crate::fuse::{Fused, fuse, in_order};
 use crate::sparse::SparseModel;
 use crate::{training_sets, validate};
-
-/// The k of reciprocal rank fusion (Cormack et al., SIGIR 2009), whose ranks count from 1.
-const RRF_K: f32 = 60.0;
 
 /// A feature store in memory.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub struct InMemoryFeatureStore {
 struct State {
     authors: BTreeMap<AuthorId, Author>,
     collections: BTreeMap<String, Collection>,
-    serving: Option<FeatureViewId>,
+    switches: Vec<Switch>,
     training_sets: BTreeMap<String, (TrainingSet, Vec<Example>)>,
 }
 
@@ -104,14 +104,33 @@ impl FeatureStore for InMemoryFeatureStore {
     }
 
     fn serving_view(&self) -> Result<Option<FeatureViewId>, StoreError> {
-        Ok(self.read().serving.clone())
+        Ok(self.read().switches.last().map(|switch| switch.view.clone()))
     }
 
     fn switch(&self, view: &FeatureViewId) -> Result<(), StoreError> {
         let mut state = self.write();
         state.collection(view)?;
-        state.serving = Some(view.clone());
+        state.switches.push(Switch { view: view.clone(), at: Timestamp::now() });
         Ok(())
+    }
+
+    fn switches(&self) -> Result<Vec<Switch>, StoreError> {
+        Ok(self.read().switches.clone())
+    }
+
+    fn remove_view(&self, view: &FeatureViewId) -> Result<(), StoreError> {
+        let mut state = self.write();
+        state.collection(view)?;
+        if state.switches.last().is_some_and(|switch| switch.view == *view) {
+            return Err(invalid(format!("the removal of `{view}`"), "it serves: switch to another view first"));
+        }
+        state.collections.remove(view.as_str());
+        Ok(())
+    }
+
+    fn optimize(&self, view: &FeatureViewId) -> Result<bool, StoreError> {
+        self.read().collection(view)?;
+        Ok(false)
     }
 
     fn upsert(&self, view: &FeatureViewId, chunks: &[EmbeddedChunk]) -> Result<(), StoreError> {
@@ -145,6 +164,22 @@ impl FeatureStore for InMemoryFeatureStore {
         let collection = state.collection(view)?;
         validate::query(&collection.view, &query.embedding)?;
         Ok(collection.query(query))
+    }
+
+    fn page(
+        &self,
+        view: &FeatureViewId,
+        author: Option<&AuthorId>,
+        after: Option<ChunkId>,
+        limit: usize,
+    ) -> Result<Vec<EmbeddedChunk>, StoreError> {
+        let state = self.read();
+        let points = state.collection(view)?.points.iter();
+        let chunks = points.filter(|(id, point)| {
+            after.is_none_or(|after| **id > after)
+                && author.is_none_or(|author| point.embedded.document.author == *author)
+        });
+        Ok(chunks.take(limit).map(|(_, point)| point.embedded.clone()).collect())
     }
 
     fn chunks(&self, view: &FeatureViewId, document: DocumentId) -> Result<Vec<(Chunk, DocumentInfo)>, StoreError> {
@@ -213,24 +248,20 @@ impl Collection {
         let candidates = query.candidates.max(query.limit).max(1);
         let cosine = |embedded: &EmbeddedChunk| embedded.embedding.cosine(&query.embedding);
 
-        let mut fused: BTreeMap<ChunkId, f32> = BTreeMap::new();
-        let dense = || admitted.iter().map(|embedded| (embedded.chunk.id, cosine(embedded))).collect();
-        let dense = query.searches.dense().then(dense);
-        let lexical = query.searches.lexical().then(|| self.lexical(&query.text, &admitted));
-        for ranked in [dense, lexical].into_iter().flatten() {
-            for (rank, id) in best(ranked, candidates).into_iter().enumerate() {
-                *fused.entry(id).or_default() += 1.0 / (RRF_K + rank as f32 + 1.0);
-            }
-        }
+        let near = |embedded: &&EmbeddedChunk| (embedded.chunk.id, cosine(embedded));
+        let dense = if query.searches.dense() { admitted.iter().map(near).collect() } else { Vec::new() };
+        let lexical = if query.searches.lexical() { self.lexical(&query.text, &admitted) } else { Vec::new() };
+        let (dense, lexical) = (best(dense, candidates), best(lexical, candidates));
         let by_id: HashMap<ChunkId, &EmbeddedChunk> = admitted.iter().map(|found| (found.chunk.id, *found)).collect();
-        let scored = |id: ChunkId| ScoredChunk {
+        let scored = |Fused { id, score, lexical }: Fused| ScoredChunk {
             chunk: by_id[&id].chunk.clone(),
             document: by_id[&id].document.as_ref().clone(),
-            score: fused[&id],
+            score,
             similarity: cosine(by_id[&id]),
+            lexical,
+            embedding: by_id[&id].embedding.clone(),
         };
-        let fused_scores = fused.iter().map(|(id, score)| (*id, *score)).collect();
-        best(fused_scores, query.limit).into_iter().map(scored).collect()
+        fuse(&query.fusion, dense, lexical, query.limit).into_iter().map(scored).collect()
     }
 
     /// BM25 of each chunk that has a term of `text`. Document frequencies are those of the whole collection.
@@ -254,10 +285,11 @@ impl Collection {
     }
 }
 
-/// The ids with the highest scores, best first, equal ones by id.
-fn best(mut scored: Vec<(ChunkId, f32)>, limit: usize) -> Vec<ChunkId> {
-    scored.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    scored.into_iter().take(limit).map(|(id, _)| id).collect()
+/// Those with the highest scores, best first, equal ones by id.
+fn best(scored: Vec<(ChunkId, f32)>, limit: usize) -> Vec<(ChunkId, f32)> {
+    let mut best = in_order(scored);
+    best.truncate(limit);
+    best
 }
 
 fn terms(text: &str) -> Vec<String> {

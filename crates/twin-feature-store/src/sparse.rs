@@ -1,6 +1,9 @@
 //! The sparse model of a feature view, as the view's text names it.
 
-use twin_domain::StoreError;
+use qdrant_edge::SparseVector;
+use qdrant_edge::bm25_embed::{EdgeBm25, EdgeBm25Config};
+use qdrant_edge::external::ordered_float::NotNan;
+use twin_domain::{FeatureView, StoreError};
 
 use crate::failure::invalid;
 
@@ -70,6 +73,42 @@ impl SparseModel {
     /// The weight of a term that stands `count` times in a text of `length` tokens, without its inverse document frequency.
     pub(crate) fn term_weight(&self, count: f64, length: f64) -> f64 {
         count * (self.k1 + 1.0) / (count + self.k1 * (1.0 - self.b + self.b * length / self.average_length))
+    }
+}
+
+/// Makes the sparse vectors of a view. The engines multiply in the inverse document frequency when they are asked.
+pub(crate) struct SparseEncoder {
+    bm25: EdgeBm25,
+}
+
+impl SparseEncoder {
+    /// The encoder of a view's sparse model.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] when the model's text cannot be read or its language is not known.
+    pub fn new(view: &FeatureView) -> Result<Self, StoreError> {
+        let model = SparseModel::parse(&view.sparse)?;
+        let number = |value: f64| NotNan::new(value).map_err(|error| invalid("the sparse model", error));
+        let config = EdgeBm25Config {
+            k: number(model.k1)?,
+            b: number(model.b)?,
+            avg_len: number(model.average_length)?,
+            language: Some(model.language),
+            ..EdgeBm25Config::default()
+        };
+        let made = EdgeBm25::new(config);
+        let bm25 = made.map_err(|error| invalid(format!("the sparse model `{}`", view.sparse), error))?;
+        Ok(Self { bm25 })
+    }
+
+    /// The weights of a text's terms. `None` for a text of stop words and signs only: lexical search cannot find it.
+    pub fn document(&self, text: &str) -> Option<SparseVector> {
+        Some(self.bm25.embed_document(text)).filter(|vector| !vector.indices.is_empty())
+    }
+
+    /// What to look for; `None` when there is nothing.
+    pub fn query(&self, text: &str) -> Option<SparseVector> {
+        Some(self.bm25.embed_query(text)).filter(|vector| !vector.indices.is_empty())
     }
 }
 

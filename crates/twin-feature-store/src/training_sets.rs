@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fs_err as fs;
 use twin_domain::{AuthorId, Example, Split, StoreError, TrainingSet, TrainingSetId};
@@ -18,6 +19,7 @@ use uuid::Uuid;
 use crate::durable;
 use crate::failure::{damaged, engine, invalid, read_json};
 
+pub(crate) mod export;
 mod table;
 
 const MANIFEST: &str = "manifest.json";
@@ -33,12 +35,23 @@ impl TrainingSetDirectory {
     /// Opens the directory, makes it if it is not there, and deletes what a killed process left half written. The caller
     /// has seen to it that no other process is writing.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        Self::open_and_tidy(directory, Duration::ZERO)
+    }
+
+    /// Opens the directory where other processes may be writing: only what is a day old counts as left behind.
+    pub fn open_shared(directory: &Path) -> Result<Self, StoreError> {
+        Self::open_and_tidy(directory, Duration::from_secs(24 * 3600))
+    }
+
+    fn open_and_tidy(directory: &Path, left_behind: Duration) -> Result<Self, StoreError> {
         let failed = |error| engine("open the training sets", error);
         fs::create_dir_all(directory).map_err(failed)?;
         for entry in fs::read_dir(directory).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tmp-")) {
-                fs::remove_dir_all(&path).map_err(failed)?;
+            let entry = entry.map_err(failed)?;
+            let modified = entry.metadata().and_then(|metadata| metadata.modified()).map_err(failed)?;
+            let is_old = modified.elapsed().is_ok_and(|age| age >= left_behind);
+            if is_old && entry.file_name().to_string_lossy().starts_with("tmp-") {
+                fs::remove_dir_all(entry.path()).map_err(failed)?;
             }
         }
         Ok(Self { directory: directory.to_owned() })

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use twin_domain::{
-    AuthorId, ChunkId, DocumentId, DocumentInfo, FeatureStore, FeatureViewId, Filter, HybridQuery, Searches, StoreError,
+    AuthorId, ChunkId, DocumentId, DocumentInfo, FeatureStore, FeatureViewId, Filter, Fusion, HybridQuery, Searches,
+    StoreError,
 };
 use twin_models::embedding::{EmbedError, Embedder};
 use twin_models::prompt::Passage;
@@ -204,6 +205,7 @@ pub fn retrieve(
         embedding,
         filter: asked.narrowed(filter),
         searches: config.searches,
+        fusion: Fusion::default(),
         candidates: config.candidates,
         limit: config.limit,
     };

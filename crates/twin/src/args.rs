@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use twin_domain::{AuthorId, ModelVersionId};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use twin_domain::{AuthorId, FeatureViewId, ModelVersionId, TrainingSetId};
 
 /// A model that writes and answers in one author's voice, grounded in what that author published.
 #[derive(Debug, Parser)]
@@ -41,11 +41,11 @@ pub enum Command {
     Sync(SyncArguments),
     /// List, pause and remove the places that posts come from
     Sources(SourcesArguments),
-    /// Show the feature views
-    Features,
+    /// Build, compare, switch, move and remove feature views
+    Features(FeaturesArguments),
     /// Search an author's posts as the twin does
     Retrieve(RetrieveArguments),
-    /// Make or show training sets
+    /// Make, show and export training sets
     Dataset(DatasetArguments),
     /// Fine-tune a voice: training set, LoRA, evaluation, registration
     Train(TrainArguments),
@@ -143,6 +143,78 @@ pub enum SourcesCommand {
 }
 
 #[derive(Debug, Args)]
+pub struct FeaturesArguments {
+    #[command(subcommand)]
+    pub command: FeaturesCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FeaturesCommand {
+    /// Build the view that the settings describe from the documents that are known, beside the one that serves
+    Build(BuildArguments),
+    /// List the views
+    List,
+    /// Show how a view was made, what it has, and what refers to it
+    Show {
+        /// As in `features-0123456789ab` [default: the one that serves]
+        view: Option<FeatureViewId>,
+    },
+    /// Compare two views: their chunks, and what they answer
+    Diff(DiffArguments),
+    /// Let a view serve
+    Switch { view: FeatureViewId },
+    /// Go back to the view that served before
+    Rollback,
+    /// Remove the views that no release, model version or rollback refers to
+    Gc {
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Copy a view with its vectors from this machine to a Qdrant server
+    Push(TransferArguments),
+    /// Copy a view with its vectors from a Qdrant server to this machine
+    Pull(TransferArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArguments {
+    /// Only this author's documents [default: everybody's]
+    #[arg(long)]
+    pub author: Option<AuthorId>,
+    /// The most tokens of a chunk [default: as configured]
+    #[arg(long, value_name = "N")]
+    pub max_chunk_tokens: Option<usize>,
+    /// The sparse model and its parameters, as in "bm25 k1=0.9 b=0.4" [default: bm25 k1=1.2 b=0.75]
+    #[arg(long, value_name = "MODEL")]
+    pub sparse: Option<String>,
+    /// Let it serve once it is whole
+    #[arg(long)]
+    pub switch: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DiffArguments {
+    pub first: FeatureViewId,
+    pub second: FeatureViewId,
+    /// Only this author [default: everybody]
+    #[arg(long)]
+    pub author: Option<AuthorId>,
+    /// A text file with a question on each line [default: the titles of the documents]
+    #[arg(long, value_name = "FILE")]
+    pub questions: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct TransferArguments {
+    /// [default: the one that serves where it comes from]
+    pub view: Option<FeatureViewId>,
+    /// The address of the server's gRPC port [default: `store.url` of the configuration]
+    #[arg(long)]
+    pub url: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct RetrieveArguments {
     /// The question
     pub question: String,
@@ -169,11 +241,37 @@ pub enum DatasetCommand {
         #[arg(long)]
         author: AuthorId,
     },
-    /// List an author's training sets
+    /// List training sets, newest first
     List {
+        /// Only this author's [default: everybody's]
         #[arg(long)]
-        author: AuthorId,
+        author: Option<AuthorId>,
     },
+    /// Show what a set was made of
+    Show { set: TrainingSetId },
+    /// Show how many examples and words a set has, and how long its targets are
+    Stats { set: TrainingSetId },
+    /// Write a set as a dataset of the Hugging Face Hub: a card, and Parquet or JSON lines that TRL reads
+    Export(ExportArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// As in `set-0123456789ab`
+    pub set: TrainingSetId,
+    /// An empty directory, or one to be made
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// The form of the files
+    #[arg(long, value_enum, default_value_t = ExportForm::Parquet)]
+    pub format: ExportForm,
+}
+
+/// The form of exported files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportForm {
+    Parquet,
+    Jsonl,
 }
 
 #[derive(Debug, Args)]

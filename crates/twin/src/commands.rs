@@ -30,7 +30,7 @@ pub async fn run(wiring: &Wiring, command: Command) -> anyhow::Result<bool> {
         Command::Ingest(arguments) => ingest::run(wiring, arguments).await,
         Command::Sync(arguments) => sync::run(wiring, arguments).await,
         Command::Sources(arguments) => sources::run(wiring, arguments.command).await,
-        Command::Features => features::run(wiring).await,
+        Command::Features(arguments) => features::run(wiring, arguments.command).await,
         Command::Retrieve(arguments) => retrieve::run(wiring, arguments).await,
         Command::Dataset(arguments) => dataset::run(wiring, arguments.command).await,
         Command::Train(arguments) => train::run(wiring, arguments).await,

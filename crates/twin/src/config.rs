@@ -1,11 +1,13 @@
 //! Settings: flags over environment over `twin.toml` over defaults. Resolved once; each pipeline is given only its part.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+use twin_feature_store::{Quantization, ServerOptions, WriteOrder};
 use twin_models::language::Projection;
 
 use crate::args::GlobalArguments;
@@ -18,6 +20,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub models: ModelSettings,
     pub features: FeatureSettings,
+    pub store: StoreSettings,
     pub training: TrainingSettings,
     pub server: ServerSettings,
 }
@@ -53,6 +56,49 @@ pub struct FeatureSettings {
     pub mask_private: bool,
     /// How often `twin serve` reads all sources again, in hours; 0 is never.
     pub sync_every_hours: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSettings {
+    /// The address of a Qdrant server's gRPC port; the engine runs in this process when there is none.
+    pub url: Option<String>,
+    /// The server's key. From the environment (`TWIN__STORE__API_KEY`), never printed.
+    #[serde(skip_serializing)]
+    pub api_key: Option<Secret>,
+    /// What the names of collections begin with on the server.
+    pub prefix: String,
+    pub shard_number: Option<u32>,
+    pub replication_factor: Option<u32>,
+    pub write_consistency_factor: Option<u32>,
+    pub write_order: WriteOrder,
+    pub on_disk_vectors: bool,
+    /// How vectors are held small for searching, in either engine.
+    pub quantization: Quantization,
+    pub timeout_seconds: u64,
+    pub retries: u32,
+    /// About how many bytes of chunks go into one request.
+    pub batch_bytes: usize,
+}
+
+impl StoreSettings {
+    /// The options of the server at `url`.
+    pub fn server(&self, url: &str) -> ServerOptions {
+        ServerOptions {
+            api_key: self.api_key.as_ref().map(|key| key.expose().to_owned()),
+            prefix: self.prefix.clone(),
+            shard_number: self.shard_number,
+            replication_factor: self.replication_factor,
+            write_consistency_factor: self.write_consistency_factor,
+            write_order: self.write_order,
+            on_disk_vectors: self.on_disk_vectors,
+            quantization: self.quantization,
+            timeout: Duration::from_secs(self.timeout_seconds),
+            retries: self.retries,
+            batch_bytes: self.batch_bytes,
+            ..ServerOptions::new(url)
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -146,6 +192,7 @@ impl Config {
                 mask_private: true,
                 sync_every_hours: 0,
             },
+            store: default_store(),
             training: TrainingSettings {
                 rank: 16,
                 alpha: 32.0,
@@ -168,6 +215,10 @@ impl Config {
         self.data_dir.join("features")
     }
 
+    pub fn training_sets(&self) -> PathBuf {
+        self.feature_store().join("training-sets")
+    }
+
     pub fn registry(&self) -> PathBuf {
         self.data_dir.join("registry")
     }
@@ -178,6 +229,24 @@ impl Config {
 
     pub fn conversations(&self) -> PathBuf {
         self.data_dir.join("conversations")
+    }
+}
+
+fn default_store() -> StoreSettings {
+    let server = ServerOptions::new("");
+    StoreSettings {
+        url: None,
+        api_key: None,
+        prefix: server.prefix,
+        shard_number: server.shard_number,
+        replication_factor: server.replication_factor,
+        write_consistency_factor: server.write_consistency_factor,
+        write_order: server.write_order,
+        on_disk_vectors: server.on_disk_vectors,
+        quantization: server.quantization,
+        timeout_seconds: server.timeout.as_secs(),
+        retries: server.retries,
+        batch_bytes: server.batch_bytes,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Arguments;
@@ -22,10 +22,12 @@ mod wiring;
 const LOGGED: &str = "warn,qdrant_edge=error,html5ever=error,hf_hub=off";
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let verb = matches.subcommand_name().unwrap_or_default();
     let filter = EnvFilter::try_from_env("TWIN_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let outcome = Wiring::new(&arguments.global).and_then(|wiring| {
+    let outcome = Wiring::new(&arguments.global, verb).and_then(|wiring| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         wiring.cancel_on_ctrl_c(&runtime);
         runtime.block_on(commands::run(&wiring, arguments.command))

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
-use twin_domain::{AuthorId, CancelFlag, FeatureStore, FeatureViewId, ModelRegistry};
+use twin_domain::{AuthorId, CancelFlag, FeatureStore, FeatureViewId, ModelRegistry, TrainingSetStore};
 use twin_feature_pipeline::fetch::FetchConfig;
 use twin_feature_pipeline::{IngestOptions, Warehouse, feature_view};
-use twin_feature_store::EmbeddedFeatureStore;
+use twin_feature_store::{EmbeddedFeatureStore, QdrantServer, StoreOptions};
 use twin_model_registry::LocalRegistry;
 use twin_models::embedding::Embedder;
 use twin_models::language::{Llama, LoadOptions};
@@ -18,14 +18,21 @@ use crate::args::GlobalArguments;
 use crate::config::{Config, Secret};
 use crate::progress::TerminalProgress;
 
+/// The whole feature store: features and training sets.
+pub trait Store: FeatureStore + TrainingSetStore {}
+
+impl<T: FeatureStore + TrainingSetStore> Store for T {}
+
 /// The parts of a running `twin`.
 pub struct Wiring {
     pub config: Config,
+    /// The command, as in `serve`.
+    verb: String,
     pub json: bool,
     pub progress: Arc<TerminalProgress>,
     pub cancel: CancelFlag,
     pub models: Arc<Models>,
-    store: OnceCell<Arc<EmbeddedFeatureStore>>,
+    store: OnceCell<Arc<dyn Store>>,
     embedder: OnceCell<Arc<dyn Embedder>>,
     language_model: OnceCell<Arc<Llama>>,
     warehouse: OnceCell<Warehouse>,
@@ -33,7 +40,7 @@ pub struct Wiring {
 
 impl Wiring {
     /// Resolves the configuration. Nothing is opened yet.
-    pub fn new(arguments: &GlobalArguments) -> anyhow::Result<Self> {
+    pub fn new(arguments: &GlobalArguments, verb: &str) -> anyhow::Result<Self> {
         let config = Config::load(arguments)?;
         let models = Models::new(ModelsConfig {
             hub_endpoint: config.models.hub_endpoint.clone(),
@@ -44,6 +51,7 @@ impl Wiring {
         });
         Ok(Self {
             config,
+            verb: verb.to_owned(),
             json: arguments.json,
             progress: Arc::new(TerminalProgress::new(arguments.quiet)),
             cancel: CancelFlag::new(),
@@ -71,14 +79,30 @@ impl Wiring {
         });
     }
 
-    /// The feature store. Only one process may have it open.
-    pub async fn store(&self) -> anyhow::Result<Arc<EmbeddedFeatureStore>> {
+    /// The feature store: on the configured Qdrant server, or in this process, where only one may have it open.
+    pub async fn store(&self) -> anyhow::Result<Arc<dyn Store>> {
         let open = || async {
-            let path = self.config.feature_store();
-            let store = blocking(move || EmbeddedFeatureStore::open(&path)).await?;
-            Ok::<_, anyhow::Error>(Arc::new(store))
+            let store: Arc<dyn Store> = match &self.config.store.url {
+                Some(url) => self.server(url).await?,
+                None => self.embedded_store().await?,
+            };
+            Ok::<_, anyhow::Error>(store)
         };
         self.store.get_or_try_init(open).await.cloned()
+    }
+
+    /// The feature store in this process, whichever is configured.
+    pub async fn embedded_store(&self) -> anyhow::Result<Arc<EmbeddedFeatureStore>> {
+        let path = self.config.feature_store();
+        let (quantization, purpose) = (self.config.store.quantization, format!("twin {}", self.verb));
+        let options = StoreOptions { quantization, purpose, ..StoreOptions::default() };
+        Ok(Arc::new(blocking(move || EmbeddedFeatureStore::open_with(&path, options)).await?))
+    }
+
+    /// The feature store on a Qdrant server.
+    pub async fn server(&self, url: &str) -> anyhow::Result<Arc<QdrantServer>> {
+        let (options, training_sets) = (self.config.store.server(url), self.config.training_sets());
+        Ok(Arc::new(blocking(move || QdrantServer::open(options, &training_sets)).await?))
     }
 
     /// The model registry.
@@ -138,6 +162,23 @@ impl Wiring {
             return Ok(view);
         }
         Ok(feature_view(self.embedder().await?.as_ref(), &self.ingest_options()).id())
+    }
+
+    /// The view that serves, which must be of the embedder that questions go through: others' similarities mean nothing.
+    pub async fn searchable_view(&self) -> anyhow::Result<FeatureViewId> {
+        let (store, embedder, id) = (self.store().await?, self.embedder().await?, self.view().await?);
+        let view = store.views()?.into_iter().find(|view| view.id() == id);
+        match view {
+            Some(view) if view.embedder_digest != *embedder.digest() => bail!(
+                "{id} was made with the embedder `{}` ({}), and the one that is configured is `{}` ({}): configure that one, or \
+                 `twin features build` a view with this one and switch to it",
+                view.embedder,
+                view.embedder_digest.short(),
+                embedder.name(),
+                embedder.digest().short()
+            ),
+            _ => Ok(id),
+        }
     }
 
     /// The authors to act on: the one that was named, or all.

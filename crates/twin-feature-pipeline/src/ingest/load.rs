@@ -1,29 +1,56 @@
 //! Loading: documents that are not in the view are chunked, embedded and written to the feature store.
 //!
+//! What was embedded before, by the same embedder from the same text, is not embedded again, whichever view it was for.
 //! A document counts as indexed only after the store has acknowledged all its chunks and let go of stale ones. Chunk ids
 //! follow from the content, so what a killed run had already written is written again and nothing is there twice.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use twin_domain::{AuthorId, DocumentInfo, EmbeddedChunk, Embedding, FeatureStore, FeatureView};
+use jiff::Timestamp;
+use twin_domain::{
+    Author, AuthorId, CancelFlag, Digest, DocumentInfo, EmbeddedChunk, Embedding, FeatureStore, FeatureView,
+    FeatureViewId, Progress, ProgressUpdate,
+};
+use twin_models::embedding::Embedder;
 
-use super::{IngestError, Run};
+use super::{IngestError, IngestOptions};
 use crate::chunk::{self, PreparedChunk};
 use crate::report::{ChunkStatistics, IngestReport};
-use crate::warehouse::Warehouse;
+use crate::warehouse::{Embeddings, Warehouse};
 
 /// How many chunks of like length go to the embedder in one call; also how often progress is told.
 const EMBED_BATCH: usize = 64;
 /// How many chunks the store gets in one call.
 const UPSERT_BATCH: usize = 128;
 
+/// What loading works with.
+pub(super) struct Load<'a> {
+    pub(super) warehouse: &'a Warehouse,
+    pub(super) store: Arc<dyn FeatureStore>,
+    pub(super) embedder: Arc<dyn Embedder>,
+    pub(super) author: &'a Author,
+    pub(super) options: &'a IngestOptions,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) cancel: &'a CancelFlag,
+    pub(super) now: Timestamp,
+    pub(super) view: FeatureViewId,
+}
+
+impl Load<'_> {
+    fn interrupted(&self, report: &mut IngestReport) -> bool {
+        report.interrupted |= self.cancel.is_cancelled();
+        report.interrupted
+    }
+}
+
 /// Brings the view up to date with the author's documents.
-pub(super) async fn features(run: &Run<'_>, view: &FeatureView, report: &mut IngestReport) -> Result<(), IngestError> {
+pub(super) async fn features(run: &Load<'_>, view: &FeatureView, report: &mut IngestReport) -> Result<(), IngestError> {
     prepare_store(run, view.clone(), report).await?;
     remove_gone(run.warehouse, &run.store, &run.author.id).await?;
     let pending = run.warehouse.not_indexed(&run.author.id, &run.view).await?;
-    let mut loader = Loader { run, pending: pending.len(), window: Vec::new(), tokens: Vec::new() };
+    let mut loader = Loader { run, pending: pending.len(), window: Vec::new(), tokens: Vec::new(), embedded: 0 };
     for id in pending {
         if run.interrupted(report) {
             return Ok(());
@@ -48,7 +75,7 @@ pub(super) async fn features(run: &Run<'_>, view: &FeatureView, report: &mut Ing
 }
 
 /// Makes the view if it is not there, and notices an index that was lost: the warehouse is the truth.
-async fn prepare_store(run: &Run<'_>, view: FeatureView, report: &mut IngestReport) -> Result<(), IngestError> {
+async fn prepare_store(run: &Load<'_>, view: FeatureView, report: &mut IngestReport) -> Result<(), IngestError> {
     let (author, view_id) = (run.author.clone(), run.view.clone());
     let there = with_store(run, move |store| {
         store.create_view(&view)?;
@@ -86,7 +113,7 @@ pub(super) async fn remove_gone(
 }
 
 async fn with_store<T: Send + 'static>(
-    run: &Run<'_>,
+    run: &Load<'_>,
     work: impl FnOnce(&dyn FeatureStore) -> Result<T, twin_domain::StoreError> + Send + 'static,
 ) -> Result<T, IngestError> {
     let store = run.store.clone();
@@ -94,13 +121,24 @@ async fn with_store<T: Send + 'static>(
 }
 
 struct Loader<'a> {
-    run: &'a Run<'a>,
+    run: &'a Load<'a>,
     /// How many documents there were to load.
     pending: usize,
     /// The documents that are loaded together.
     window: Vec<(Arc<DocumentInfo>, Vec<PreparedChunk>)>,
     /// The sizes of all chunks loaded.
     tokens: Vec<usize>,
+    /// The tokens of those that were embedded.
+    embedded: usize,
+}
+
+/// A chunk of the window on its way to the store.
+struct Pending<'w> {
+    document: &'w Arc<DocumentInfo>,
+    prepared: &'w PreparedChunk,
+    /// The digest of the text that is embedded.
+    text: Digest,
+    embedding: Option<Embedding>,
 }
 
 impl Loader<'_> {
@@ -131,36 +169,68 @@ impl Loader<'_> {
         Ok(())
     }
 
-    /// The window's chunks with their vectors, in order; nothing if the run is interrupted. Chunks of like length are
-    /// embedded together, so that little is padded.
+    /// The window's chunks with their vectors, in order; nothing if the run is interrupted.
     async fn embed(
-        &self,
+        &mut self,
         window: &[(Arc<DocumentInfo>, Vec<PreparedChunk>)],
         report: &mut IngestReport,
     ) -> Result<Option<Vec<EmbeddedChunk>>, IngestError> {
-        let all: Vec<(&Arc<DocumentInfo>, &PreparedChunk)> =
-            window.iter().flat_map(|(info, chunks)| chunks.iter().map(move |prepared| (info, prepared))).collect();
-        let mut order: Vec<usize> = (0..all.len()).collect();
-        order.sort_by_key(|index| all[*index].1.tokens);
-        let mut embeddings: Vec<Option<Embedding>> = vec![None; all.len()];
-        for (batch, indices) in order.chunks(EMBED_BATCH).enumerate() {
-            let before = batch * EMBED_BATCH;
-            self.tell(report.documents_indexed + window.len() * before / all.len(), self.tokens.len() + before);
-            if self.run.interrupted(report) {
-                return Ok(None);
+        let (warehouse, embedder) = (self.run.warehouse, self.run.embedder.digest().clone());
+        let mut pending = Vec::new();
+        for (document, chunks) in window {
+            let known = warehouse.embeddings(document.id, &embedder).await?;
+            for prepared in chunks {
+                let text = Digest::of(&prepared.embedding_text);
+                let embedding = known.get(&text).cloned();
+                pending.push(Pending { document, prepared, text, embedding });
             }
-            let texts: Vec<String> = indices.iter().map(|index| all[*index].1.embedding_text.clone()).collect();
-            let embedder = self.run.embedder.clone();
-            let work = move || embedder.embed(&texts.iter().map(String::as_str).collect::<Vec<_>>());
-            let vectors = tokio::task::spawn_blocking(work).await??;
-            indices.iter().zip(vectors).for_each(|(index, vector)| embeddings[*index] = Some(vector));
         }
+        report.chunks_reused += pending.iter().filter(|chunk| chunk.embedding.is_some()).count();
+        if !self.embed_missing(&mut pending, window.len(), report).await? {
+            return Ok(None);
+        }
+        let embeddings = by_document(&pending);
+        warehouse.put_embeddings(&embedder, &embeddings).await?;
         let missing = || IngestError::Embed(self.unusable());
-        let embedded = all.into_iter().zip(embeddings).map(|((info, prepared), embedding)| {
+        let embedded = pending.into_iter().map(|Pending { document, prepared, embedding, .. }| {
             let embedding = embedding.ok_or_else(missing)?;
-            Ok(EmbeddedChunk { chunk: prepared.chunk.clone(), document: info.clone(), embedding })
+            Ok(EmbeddedChunk { chunk: prepared.chunk.clone(), document: document.clone(), embedding })
         });
         embedded.collect::<Result<_, IngestError>>().map(Some)
+    }
+
+    /// Embeds each text that has no vector yet once, those of like length together, so that little is padded. Says whether
+    /// it came to the end.
+    async fn embed_missing(
+        &mut self,
+        pending: &mut [Pending<'_>],
+        documents: usize,
+        report: &mut IngestReport,
+    ) -> Result<bool, IngestError> {
+        let missing = pending.iter().filter(|chunk| chunk.embedding.is_none());
+        let texts: BTreeMap<(usize, &Digest), &str> = missing
+            .map(|chunk| ((chunk.prepared.tokens, &chunk.text), chunk.prepared.embedding_text.as_str()))
+            .collect();
+        let texts: Vec<(usize, Digest, String)> =
+            texts.into_iter().map(|((tokens, digest), text)| (tokens, digest.clone(), text.to_owned())).collect();
+        let mut vectors: HashMap<Digest, Embedding> = HashMap::with_capacity(texts.len());
+        for (batch, of_batch) in texts.chunks(EMBED_BATCH).enumerate() {
+            let before = batch * EMBED_BATCH;
+            self.tell(report.documents_indexed + documents * before / texts.len(), self.tokens.len() + before);
+            if self.run.interrupted(report) {
+                return Ok(false);
+            }
+            let inputs: Vec<String> = of_batch.iter().map(|(_, _, text)| text.clone()).collect();
+            let embedder = self.run.embedder.clone();
+            let work = move || embedder.embed(&inputs.iter().map(String::as_str).collect::<Vec<_>>());
+            let made = tokio::task::spawn_blocking(work).await??;
+            vectors.extend(of_batch.iter().map(|(_, digest, _)| digest.clone()).zip(made));
+            self.embedded += of_batch.iter().map(|(tokens, ..)| tokens).sum::<usize>();
+        }
+        for chunk in pending.iter_mut().filter(|chunk| chunk.embedding.is_none()) {
+            chunk.embedding = vectors.get(&chunk.text).cloned();
+        }
+        Ok(!self.run.interrupted(report))
     }
 
     /// An embedder that gives fewer vectors than it got texts.
@@ -170,7 +240,15 @@ impl Loader<'_> {
     }
 
     fn tell(&self, documents: usize, chunks: usize) {
-        self.run.update("embedding", documents, Some(self.pending), "documents", &format!("{chunks} chunks"));
+        let (done, total) = (documents as u64, Some(self.pending as u64));
+        let detail = format!("{chunks} chunks");
+        self.run.progress.update(ProgressUpdate {
+            stage: "embedding",
+            done,
+            total,
+            unit: "documents",
+            detail: &detail,
+        });
     }
 
     /// Compares store and warehouse, and lets the view serve if none does yet.
@@ -197,10 +275,24 @@ impl Loader<'_> {
             report.notes.push(format!("these features are of {}, while {serving} serves", self.run.view));
         }
         report.chunks_in_view = there;
-        report.tokens_embedded = self.tokens.iter().sum();
+        report.tokens_embedded = self.embedded;
         let seconds = report.seconds.embedding + report.seconds.loading;
         report.chunks_per_second = if seconds > 0.0 { self.tokens.len() as f64 / seconds } else { 0.0 };
         report.chunk_tokens = ChunkStatistics::of(self.tokens, self.run.embedder.max_tokens());
         Ok(())
     }
+}
+
+/// The vectors of each document of a window.
+fn by_document(pending: &[Pending<'_>]) -> Vec<(twin_domain::DocumentId, Digest, Embeddings)> {
+    let mut documents: Vec<(twin_domain::DocumentId, Digest, Embeddings)> = Vec::new();
+    for chunk in pending {
+        if documents.last().is_none_or(|(id, ..)| *id != chunk.document.id) {
+            documents.push((chunk.document.id, chunk.document.content_hash.clone(), Embeddings::new()));
+        }
+        if let (Some((_, _, embeddings)), Some(embedding)) = (documents.last_mut(), &chunk.embedding) {
+            embeddings.insert(chunk.text.clone(), embedding.clone());
+        }
+    }
+    documents
 }

@@ -156,11 +156,16 @@ impl Warehouse {
         rows.map_err(failed("list what is gone"))?.iter().map(read).collect()
     }
 
-    /// Records that a document is in a view no more.
+    /// Records that a document that is gone is in a view no more. Its vectors go with it.
     pub(crate) async fn forget_document(&self, view: &str, document: DocumentId) -> Result<(), WarehouseError> {
+        let failed = failed("record what is gone");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        let query = sqlx::query("DELETE FROM embeddings WHERE document = ?").bind(document.to_string());
+        query.execute(&mut *transaction).await.map_err(&failed)?;
         let query = sqlx::query("DELETE FROM indexed WHERE view = ? AND document = ?");
         let query = query.bind(view).bind(document.to_string());
-        query.execute(&self.pool).await.map(drop).map_err(failed("record what is gone"))
+        query.execute(&mut *transaction).await.map_err(&failed)?;
+        transaction.commit().await.map_err(failed)
     }
 }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use twin_domain::feature_store::StoredDocument;
 use twin_domain::progress::Silent;
 use twin_domain::{
-    Author, AuthorId, CancelFlag, Chunk, Digest, DocumentId, DocumentInfo, EmbeddedChunk, Embedding, FeatureStore,
-    FeatureView, FeatureViewId, HybridQuery, Progress, ScoredChunk, StoreError,
+    Author, AuthorId, CancelFlag, Chunk, ChunkId, Digest, DocumentId, DocumentInfo, EmbeddedChunk, Embedding,
+    FeatureStore, FeatureView, FeatureViewId, HybridQuery, Progress, ScoredChunk, StoreError, Switch,
 };
 use twin_feature_pipeline::{IngestError, IngestOptions, IngestReport, Source, Warehouse, ingest};
 use twin_models::embedding::{EmbedError, Embedder, ScriptedEmbedder};
@@ -254,6 +254,50 @@ impl FeatureStore for MapStore {
         })
     }
 
+    fn switches(&self) -> Result<Vec<Switch>, StoreError> {
+        Ok(self
+            .state()
+            .serving
+            .clone()
+            .map(|view| Switch { view, at: jiff::Timestamp::UNIX_EPOCH })
+            .into_iter()
+            .collect())
+    }
+
+    fn remove_view(&self, view: &FeatureViewId) -> Result<(), StoreError> {
+        self.write(|state| {
+            state.views.retain(|known| known.id() != *view);
+            state.points.retain(|key, _| !key.starts_with(view.as_str()));
+        })
+    }
+
+    fn optimize(&self, _: &FeatureViewId) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    fn page(
+        &self,
+        view: &FeatureViewId,
+        author: Option<&AuthorId>,
+        after: Option<ChunkId>,
+        limit: usize,
+    ) -> Result<Vec<EmbeddedChunk>, StoreError> {
+        let state = self.state();
+        let of_view = state.points.iter().filter(|(key, _)| key.starts_with(view.as_str())).map(|(_, point)| point);
+        let mut chunks: Vec<EmbeddedChunk> = of_view
+            .filter(|point| author.is_none_or(|author| point.1.author == *author))
+            .filter(|point| after.is_none_or(|after| point.0.id > after))
+            .map(|(chunk, info, embedding)| EmbeddedChunk {
+                chunk: chunk.clone(),
+                document: Arc::new(info.clone()),
+                embedding: embedding.clone(),
+            })
+            .collect();
+        chunks.sort_by_key(|chunk| chunk.chunk.id);
+        chunks.truncate(limit);
+        Ok(chunks)
+    }
+
     fn query(&self, _: &FeatureViewId, _: &HybridQuery) -> Result<Vec<ScoredChunk>, StoreError> {
         Err(StoreError::Invalid { what: "a query".to_owned(), problem: "this store only keeps".to_owned() })
     }
@@ -270,8 +314,9 @@ impl FeatureStore for MapStore {
     fn documents(&self, view: &FeatureViewId, author: &AuthorId) -> Result<Vec<StoredDocument>, StoreError> {
         let infos: BTreeMap<DocumentId, DocumentInfo> = {
             let state = self.state();
-            let infos = state.points.values().filter(|(_, info, _)| info.author == *author);
-            infos.map(|(_, info, _)| (info.id, info.clone())).collect()
+            let of_view = state.points.iter().filter(|(key, _)| key.starts_with(view.as_str()));
+            let infos = of_view.map(|(_, (_, info, _))| info).filter(|info| info.author == *author);
+            infos.map(|info| (info.id, info.clone())).collect()
         };
         let mut documents = Vec::new();
         for info in infos.into_values() {

@@ -16,5 +16,7 @@ mod rows;
 mod site;
 /// The author's style before and after cleaning.
 mod style;
+/// Feature views: built beside each other, compared; vectors that are reused.
+mod views;
 /// Feeds and pages over HTTP.
 mod web;

@@ -5,30 +5,29 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use qdrant_edge::bm25_embed::{EdgeBm25, EdgeBm25Config};
-use qdrant_edge::external::ordered_float::NotNan;
 use qdrant_edge::{
-    Filter as EngineFilter, Fusion, NamedQuery, PointId, PointInsertOperations, PointOperations, PointStruct,
-    PointStructPersisted, Prefetch, QueryEnum, QueryRequest, Record, ScoringQuery, ScrollRequest, SparseVector,
-    UpdateOperation, Vector, VectorInternal, VectorStructInternal, Vectors, WithPayloadInterface, WithVector,
+    NamedQuery, Payload, PointId, PointInsertOperations, PointOperations, PointStruct, PointStructPersisted, QueryEnum,
+    QueryRequest, Record, ScoringQuery, ScrollRequest, SparseVector, UpdateOperation, Vector, VectorInternal,
+    VectorStructInternal, Vectors, WithPayloadInterface, WithVector,
 };
 use serde_json::Value;
-use twin_domain::{EmbeddedChunk, Embedding, FeatureView, FeatureViewId, HybridQuery, ScoredChunk, StoreError};
+use twin_domain::{
+    ChunkId, EmbeddedChunk, Embedding, FeatureView, FeatureViewId, HybridQuery, ScoredChunk, StoreError,
+};
 
-use super::payload::{decode, encode};
-use super::shard::{self, DENSE, SHARD, SPARSE, Shard};
+use super::shard::{self, SHARD, Shard};
 use super::tally::Tally;
 use super::{StoreOptions, filter, guard};
 use crate::assemble::StoredChunk;
-use crate::failure::{damaged, engine, invalid};
-use crate::sparse::SparseModel;
-use crate::validate;
-
-/// Reciprocal rank fusion with the k = 60 of the paper, which counts ranks from 1; the engine counts them from 0.
-const RRF_K: usize = 61;
+use crate::failure::{damaged, engine};
+use crate::fuse::{Fused, fuse};
+use crate::payload::{decode, encode};
+use crate::selection::{self, Selection};
+use crate::sparse::SparseEncoder;
+use crate::{DENSE, SPARSE, validate};
 
 /// What a new collection, and opening one, may take on the disk: a few of the engine's files of fixed size.
 const OPENING_BYTES: u64 = 32 * 1024 * 1024;
@@ -42,7 +41,7 @@ pub(super) struct Collection {
     view: FeatureView,
     id: FeatureViewId,
     shard: Shard,
-    bm25: EdgeBm25,
+    sparse: SparseEncoder,
     /// Whoever writes holds it.
     writer: Mutex<Tally>,
     reserve_bytes: u64,
@@ -52,7 +51,7 @@ impl Collection {
     /// Opens the collection in a view's directory, or makes it if there is none.
     pub fn open(directory: &Path, view: FeatureView, options: &StoreOptions) -> Result<Self, StoreError> {
         let name = view.id().as_str().to_owned();
-        let bm25 = sparse_embedder(&view)?;
+        let sparse = SparseEncoder::new(&view)?;
         let path = directory.join(SHARD);
         // Even opening writes. It may use the reserve, so that what is there can be read on a disk that is nearly full.
         guard::require_space(directory, options.reserve_bytes.min(OPENING_BYTES), 0)?;
@@ -61,9 +60,11 @@ impl Collection {
             shard::create(directory, &name, &view, options)?;
         }
         let shard = Shard::load(&path, &name, &view, options)?;
-        let points = guard::reading(&name, || shard.distinct_points(None))?;
-        let writer = Mutex::new(Tally::check(&path, &name, points)?);
-        Ok(Self { id: view.id(), name, view, shard, bm25, writer, reserve_bytes: options.reserve_bytes })
+        let tally = Tally::check(&path, &name, shard.segment_points(), || {
+            guard::reading(&name, || shard.distinct_points(None))
+        })?;
+        let writer = Mutex::new(tally);
+        Ok(Self { id: view.id(), name, view, shard, sparse, writer, reserve_bytes: options.reserve_bytes })
     }
 
     /// Writes chunks; durable when it returns.
@@ -93,10 +94,11 @@ impl Collection {
         tally.settle(count)
     }
 
-    /// Removes what a filter selects; durable when it returns.
-    pub fn remove(&self, selected: &EngineFilter) -> Result<(), StoreError> {
+    /// Removes what is selected; durable when it returns.
+    pub fn remove(&self, selected: &Selection) -> Result<(), StoreError> {
         let mut tally = self.writer()?;
-        let records = guard::reading(&self.name, || self.shard.scroll_ids(Some(selected.clone())))?;
+        let selected = filter::engine_filter(selected);
+        let records = guard::reading(&self.name, || self.shard.scroll_ids(Some(selected)))?;
         let ids: Vec<PointId> = records.into_iter().map(|record| record.id).collect();
         if ids.is_empty() {
             return Ok(());
@@ -109,44 +111,76 @@ impl Collection {
         tally.settle(count)
     }
 
-    /// The best chunks for a query, best first; equal ones by id, so that the order is always the same.
+    /// The best chunks for a query, best first.
     pub fn query(&self, query: &HybridQuery) -> Result<Vec<ScoredChunk>, StoreError> {
         validate::query(&self.view, &query.embedding)?;
-        let request = self.request(query);
-        if request.prefetches.is_empty() {
-            return Ok(Vec::new()); // Words are searched for, and there are none.
-        }
-        let mut fused = guard::reading(&self.name, || self.shard.query(request))?;
-        fused.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
-        fused.truncate(query.limit);
-
-        let ids: Vec<PointId> = fused.iter().map(|point| point.id).collect();
-        let with_vector = WithVector::Selector(vec![DENSE.to_owned()]);
-        let records = guard::reading(&self.name, || self.shard.retrieve(&ids, None, Some(with_vector)))?;
-        let scores: HashMap<PointId, f32> = fused.iter().map(|point| (point.id, point.score)).collect();
-        let scored = |record: Record| {
-            let score = scores.get(&record.id).copied().unwrap_or_default();
-            let similarity = self.dense(&record)?.cosine(&query.embedding);
-            let StoredChunk { chunk, document, .. } = decode(&self.name, record.payload)?;
-            Ok(ScoredChunk { chunk, document, score, similarity })
+        let candidates = query.candidates.max(query.limit).max(1);
+        let admitted = filter::engine_filter(&selection::admitted(&query.author, &query.filter));
+        let nearest = |vector: VectorInternal, using: &str| -> Result<Vec<(ChunkId, f32)>, StoreError> {
+            let request = QueryRequest {
+                prefetches: Vec::new(),
+                query: Some(ScoringQuery::Vector(QueryEnum::Nearest(NamedQuery::new(vector, using)))),
+                filter: Some(admitted.clone()),
+                score_threshold: None,
+                limit: candidates,
+                offset: 0,
+                params: None,
+                with_vector: WithVector::Bool(false),
+                with_payload: WithPayloadInterface::Bool(false),
+            };
+            let found = guard::reading(&self.name, || self.shard.query(request))?;
+            found.into_iter().map(|point| Ok((self.chunk_id(point.id)?, point.score))).collect()
         };
-        records.into_iter().map(scored).collect()
+        let dense = match query.searches.dense() {
+            true => nearest(VectorInternal::Dense(query.embedding.values().to_vec()), DENSE)?,
+            false => Vec::new(),
+        };
+        let lexical = match self.sparse.query(&query.text).filter(|_| query.searches.lexical()) {
+            Some(terms) => nearest(VectorInternal::Sparse(terms), SPARSE)?,
+            None => Vec::new(),
+        };
+        self.scored(fuse(&query.fusion, dense, lexical, query.limit), &query.embedding)
     }
 
-    /// All chunks that a filter selects.
-    pub fn scroll(&self, selected: &EngineFilter) -> Result<Vec<StoredChunk>, StoreError> {
+    /// Chunks with their vectors, by id: the first `limit` of those after `after`.
+    pub fn page(
+        &self,
+        selected: &Selection,
+        after: Option<ChunkId>,
+        limit: usize,
+    ) -> Result<Vec<EmbeddedChunk>, StoreError> {
+        let request = ScrollRequest {
+            offset: after.map(|after| PointId::Uuid(after.0)),
+            // The point at the offset itself comes first.
+            limit: Some(limit.saturating_add(usize::from(after.is_some()))),
+            filter: Some(filter::engine_filter(selected)),
+            with_vector: WithVector::Selector(vec![DENSE.to_owned()]),
+            ..ScrollRequest::default()
+        };
+        let (records, _) = guard::reading(&self.name, || self.shard.scroll(request))?;
+        let is_after = |record: &Record| after.is_none_or(|after| record.id > PointId::Uuid(after.0));
+        let chunk = |record: Record| {
+            let embedding = self.dense(&record)?;
+            let StoredChunk { chunk, document, .. } = self.decode(record)?;
+            Ok(EmbeddedChunk { chunk, document: Arc::new(document), embedding })
+        };
+        records.into_iter().filter(is_after).take(limit).map(chunk).collect()
+    }
+
+    /// All chunks that are selected.
+    pub fn scroll(&self, selected: &Selection) -> Result<Vec<StoredChunk>, StoreError> {
         let mut chunks = Vec::new();
         let mut offset = None;
         loop {
             let request = ScrollRequest {
                 offset,
                 limit: Some(POINTS_PER_OPERATION),
-                filter: Some(selected.clone()),
+                filter: Some(filter::engine_filter(selected)),
                 ..ScrollRequest::default()
             };
             let (records, next) = guard::reading(&self.name, || self.shard.scroll(request))?;
             for record in records {
-                chunks.push(decode(&self.name, record.payload)?);
+                chunks.push(self.decode(record)?);
             }
             offset = next;
             if offset.is_none() {
@@ -155,9 +189,9 @@ impl Collection {
         }
     }
 
-    /// How many chunks a filter selects, or there are.
-    pub fn count(&self, selected: Option<&EngineFilter>) -> Result<u64, StoreError> {
-        guard::reading(&self.name, || self.shard.distinct_points(selected.cloned()))
+    /// How many chunks are selected, or there are.
+    pub fn count(&self, selected: Option<&Selection>) -> Result<u64, StoreError> {
+        guard::reading(&self.name, || self.shard.distinct_points(selected.map(filter::engine_filter)))
     }
 
     /// Lets the engine merge, vacuum and index; true when it did something.
@@ -187,15 +221,13 @@ impl Collection {
         let mut points: HashMap<PointId, PointStructPersisted> = HashMap::with_capacity(chunks.len());
         for EmbeddedChunk { chunk, document, embedding } in chunks {
             let mut vectors = vec![(DENSE, Vector::new_dense(embedding.values()))];
-            let SparseVector { indices, values } = self.bm25.embed_document(&chunk.search_text);
-            // A text of stop words and signs only has no terms; lexical search cannot find it, dense search can.
-            if !indices.is_empty() {
+            if let Some(SparseVector { indices, values }) = self.sparse.document(&chunk.search_text) {
                 let sparse = Vector::new_sparse(indices, values);
                 vectors.push((SPARSE, sparse.map_err(|error| engine("embed a chunk for lexical search", error))?));
             }
             let payload = encode(chunk, document, loaded_at)?;
             let id = PointId::Uuid(chunk.id.0);
-            let point = PointStruct::new(id, Vectors::new_named(vectors), Value::Object(payload.0));
+            let point = PointStruct::new(id, Vectors::new_named(vectors), Value::Object(payload));
             points.insert(id, point.into());
         }
         let mut points: Vec<_> = points.into_values().collect();
@@ -203,36 +235,36 @@ impl Collection {
         Ok(points)
     }
 
-    fn request(&self, query: &HybridQuery) -> QueryRequest {
-        let admitted = filter::admitted(&query.author, &query.filter);
-        let candidates = query.candidates.max(query.limit).max(1);
-        let prefetch = |vector: VectorInternal, using: &str| Prefetch {
-            prefetches: Vec::new(),
-            query: Some(ScoringQuery::Vector(QueryEnum::Nearest(NamedQuery::new(vector, using)))),
-            limit: candidates,
-            params: None,
-            filter: Some(admitted.clone()),
-            score_threshold: None,
+    /// The chunks of a fused list with their payloads, in its order.
+    fn scored(&self, fused: Vec<Fused>, asked: &Embedding) -> Result<Vec<ScoredChunk>, StoreError> {
+        let ids: Vec<PointId> = fused.iter().map(|fused| PointId::Uuid(fused.id.0)).collect();
+        let with_vector = WithVector::Selector(vec![DENSE.to_owned()]);
+        let records = guard::reading(&self.name, || self.shard.retrieve(&ids, None, Some(with_vector)))?;
+        let by_id: HashMap<ChunkId, Fused> = fused.into_iter().map(|fused| (fused.id, fused)).collect();
+        // What a writer has removed since it was found is left out.
+        let scored = |record: Record| {
+            let fused = by_id.get(&self.chunk_id(record.id)?).copied();
+            let Some(Fused { score, lexical, .. }) = fused else { return Ok(None) };
+            let embedding = self.dense(&record)?;
+            let StoredChunk { chunk, document, .. } = self.decode(record)?;
+            let similarity = embedding.cosine(asked);
+            Ok(Some(ScoredChunk { chunk, document, score, similarity, lexical, embedding }))
         };
-        let mut prefetches = Vec::new();
-        if query.searches.dense() {
-            prefetches.push(prefetch(VectorInternal::Dense(query.embedding.values().to_vec()), DENSE));
-        }
-        let terms = self.bm25.embed_query(&query.text);
-        if query.searches.lexical() && !terms.indices.is_empty() {
-            prefetches.push(prefetch(VectorInternal::Sparse(terms), SPARSE));
-        }
-        QueryRequest {
-            prefetches,
-            query: Some(ScoringQuery::Fusion(Fusion::Rrf { k: RRF_K, weights: None })),
-            filter: None,
-            score_threshold: None,
-            // All that was fused, because the engine breaks ties anew each time and would cut among equals.
-            limit: 2 * candidates,
-            offset: 0,
-            params: None,
-            with_vector: WithVector::Bool(false),
-            with_payload: WithPayloadInterface::Bool(false),
+        records.into_iter().map(scored).filter_map(Result::transpose).collect()
+    }
+
+    fn decode(&self, record: Record) -> Result<StoredChunk, StoreError> {
+        let Payload(payload) = record.payload.unwrap_or_default();
+        decode(&self.name, payload)
+    }
+
+    fn chunk_id(&self, id: PointId) -> Result<ChunkId, StoreError> {
+        match id {
+            PointId::Uuid(uuid) => Ok(ChunkId(uuid)),
+            PointId::NumId(number) => Err(damaged(
+                format!("the collection `{}`", self.name),
+                format!("it has a point {number}, which is no chunk"),
+            )),
         }
     }
 
@@ -270,19 +302,6 @@ impl std::fmt::Debug for Collection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Collection").field("name", &self.name).finish_non_exhaustive()
     }
-}
-
-fn sparse_embedder(view: &FeatureView) -> Result<EdgeBm25, StoreError> {
-    let model = SparseModel::parse(&view.sparse)?;
-    let number = |value: f64| NotNan::new(value).map_err(|error| invalid("the sparse model", error));
-    let config = EdgeBm25Config {
-        k: number(model.k1)?,
-        b: number(model.b)?,
-        avg_len: number(model.average_length)?,
-        language: Some(model.language),
-        ..EdgeBm25Config::default()
-    };
-    EdgeBm25::new(config).map_err(|error| invalid(format!("the sparse model `{}`", view.sparse), error))
 }
 
 fn approximate_bytes(embedded: &EmbeddedChunk) -> usize {

@@ -18,6 +18,8 @@ const FILE: &str = "store.lock";
 /// A process that was killed holds its locks until the system has taken its memory back, which takes a moment: whoever
 /// starts again at once is not to be refused for that.
 const GRACE: Duration = Duration::from_millis(800);
+/// The most bytes that are read of what the owner wrote.
+const LONGEST_OWNER: u64 = 200;
 const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// The lock on a store's directory, held until it is dropped or the process ends, however it ends.
@@ -27,8 +29,9 @@ pub(super) struct DirectoryLock {
 }
 
 impl DirectoryLock {
-    /// Takes the lock, waiting no longer than a process that ends takes to let go of it.
-    pub fn acquire(directory: &Path) -> Result<Self, StoreError> {
+    /// Takes the lock, waiting no longer than a process that ends takes to let go of it. The purpose is told to whoever
+    /// is refused.
+    pub fn acquire(directory: &Path, purpose: &str) -> Result<Self, StoreError> {
         let mut options = fs::OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(directory.join(FILE)).map_err(|error| engine("open its lock", error))?;
@@ -43,16 +46,23 @@ impl DirectoryLock {
                 Err(std::fs::TryLockError::Error(error)) => return Err(engine("take its lock", error)),
             }
         }
-        let record = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
+        let owner = format!("{} {purpose}", std::process::id());
+        let record = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(owner.as_bytes()));
         record.map_err(|error| engine("write its lock", error))?;
         Ok(Self { _file: file })
     }
 }
 
-/// The process id that the owner wrote.
+/// The process id that the owner wrote, and what it does: `4711 (twin serve)`.
 fn owner(file: &mut fs::File) -> String {
     let mut text = String::new();
-    let read = file.read_to_string(&mut text);
-    let known = read.is_ok() && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if known { text } else { "(unknown)".to_owned() }
+    let read = file.take(LONGEST_OWNER).read_to_string(&mut text);
+    let (process, purpose) = text.split_once(' ').unwrap_or((&text, ""));
+    let known = read.is_ok() && !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit());
+    let purpose: String = purpose.chars().filter(|character| !character.is_control()).collect();
+    match (known, purpose.trim()) {
+        (false, _) => "(unknown)".to_owned(),
+        (true, "") => process.to_owned(),
+        (true, purpose) => format!("{process} (`{purpose}`)"),
+    }
 }

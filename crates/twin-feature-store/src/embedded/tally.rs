@@ -3,7 +3,6 @@
 //! The engine opens a collection of which a part is missing without a word: a segment without its version file is
 //! deleted as unfinished. So the number of points is kept beside it and compared when it is opened.
 
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -36,17 +35,27 @@ impl Tally {
         Self { path: shard.join(FILE), count: 0, unsettled: false }.settle(0)
     }
 
-    /// Compares what was recorded with the points that are there.
-    pub fn check(shard: &Path, collection: &str, points: u64) -> Result<Self, StoreError> {
+    /// Compares what was recorded with the points that are there. Where the segments' own number is the recorded one, it
+    /// is taken; otherwise the points are counted one by one.
+    pub fn check(
+        shard: &Path,
+        collection: &str,
+        in_segments: u64,
+        count: impl FnOnce() -> Result<u64, StoreError>,
+    ) -> Result<Self, StoreError> {
         let path = shard.join(FILE);
         let problem = |text: String| damaged(format!("the collection `{collection}`"), text);
         let bounds: Bounds = read_json(&path)?.ok_or_else(|| problem(format!("`{}` is missing", path.display())))?;
-        let allowed: RangeInclusive<u64> = bounds.at_least..=bounds.at_most;
-        if !allowed.contains(&points) {
+        let settled = bounds.at_least == bounds.at_most;
+        if settled && in_segments == bounds.at_least {
+            return Ok(Self { path, count: in_segments, unsettled: false });
+        }
+        let points = count()?;
+        if !(bounds.at_least..=bounds.at_most).contains(&points) {
             return Err(problem(format!("it has {points} chunks where at least {} were stored", bounds.at_least)));
         }
         let mut tally = Self { path, count: points, unsettled: false };
-        if bounds.at_least != bounds.at_most {
+        if !settled {
             tally.settle(points)?;
         }
         Ok(tally)

@@ -4,17 +4,21 @@ use std::sync::Arc;
 use jiff::civil::date;
 use proptest::prelude::*;
 use twin_domain::{
-    Author, ChunkId, ChunkKind, DocumentId, Embedding, FeatureStore, FeatureView, FeatureViewId, Filter, Searches,
-    StoreError,
+    Author, ChunkId, ChunkKind, DocumentId, Embedding, FeatureStore, FeatureView, FeatureViewId, Filter, Fusion,
+    Searches, StoreError,
 };
 use twin_feature_store::{EmbeddedFeatureStore, InMemoryFeatureStore, StoreOptions};
 
 use crate::fixture::{self, Draft, Random, author, embed, query, view};
+use crate::qdrant::Place;
 
 macro_rules! contract {
     ($($name:ident),* $(,)?) => {
         mod embedded {
             $(#[test] fn $name() { super::in_a_directory(super::$name); })*
+        }
+        mod server {
+            $(#[test] fn $name() { super::on_a_server(super::$name); })*
         }
         mod in_memory {
             $(#[test] fn $name() { super::$name(&twin_feature_store::InMemoryFeatureStore::new()); })*
@@ -31,7 +35,6 @@ contract![
     filters_admit_what_they_say,
     similarity_is_the_exact_cosine,
     words_are_found_where_vectors_are_far_and_vectors_where_words_differ,
-    each_search_can_be_made_alone,
     the_score_is_reciprocal_rank_fusion,
     equal_chunks_come_in_a_fixed_order,
     a_text_without_terms_is_found_by_its_vector,
@@ -41,12 +44,22 @@ contract![
     a_document_comes_back_byte_for_byte_with_what_is_not_its_voice,
     documents_come_oldest_first,
     a_bad_batch_is_refused_whole,
+    each_search_can_be_weighed_and_switched_off,
+    every_chunk_is_on_one_page_in_order_with_its_vector,
+    switches_are_remembered_in_order,
+    a_view_that_serves_stays_and_another_can_be_removed_and_made_again,
+    optimizing_changes_no_answer,
 ];
 
 fn in_a_directory(test: impl Fn(&dyn FeatureStore)) {
     let directory = fixture::directory();
     let options = StoreOptions { reserve_bytes: 0, ..StoreOptions::default() };
     test(&EmbeddedFeatureStore::open_with(directory.path(), options).unwrap());
+}
+
+fn on_a_server(test: impl Fn(&dyn FeatureStore)) {
+    let place = Place::new();
+    test(&place.store());
 }
 
 /// Loads drafts and gives the view that they are in.
@@ -131,11 +144,13 @@ fn filters_admit_what_they_say(store: &dyn FeatureStore) {
     let kinds = [ChunkKind::Prose, ChunkKind::Code, ChunkKind::Quotation];
     let years = [None, Some(2019), Some(2020), Some(2021)];
     let tags = [vec![], vec!["boats"], vec!["poems"], vec!["boats", "poems"]];
+    let languages = [None, Some("en"), Some("de"), Some("en"), Some("fr")];
     let mut drafts = Vec::new();
     for n in 0..24 {
         let slug = format!("{n}");
         let draft = Draft::new("ada", &slug, &["the same boat"]);
-        drafts.push(Draft { kind: kinds[n % 3], year: years[n % 4], tags: tags[(n / 4) % 4].clone(), ..draft });
+        let (kind, year, tags) = (kinds[n % 3], years[n % 4], tags[(n / 4) % 4].clone());
+        drafts.push(Draft { kind, year, tags, language: languages[n % 5], ..draft });
     }
     let id = load(store, &drafts);
     let all: Vec<_> = drafts.iter().flat_map(Draft::chunks).collect();
@@ -144,12 +159,14 @@ fn filters_admit_what_they_say(store: &dyn FeatureStore) {
         || prop_oneof![Just(None), (2018_i16..2023, 1_i8..=12, 1_i8..=28).prop_map(|(y, m, d)| Some(date(y, m, d)))];
     let some_tags = proptest::sample::subsequence(vec!["boats", "poems", "none"], 0..=2);
     let some_kinds = proptest::sample::subsequence(kinds.to_vec(), 0..=2);
+    let some_languages = proptest::sample::subsequence(vec!["en", "de", "ja"], 0..=2);
     let some_documents = proptest::sample::subsequence(all.clone(), 0..=4);
     let config = ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(from in days(), to in days(), tags in some_tags, kinds in some_kinds, not in some_documents)| {
-        let tags = tags.into_iter().map(str::to_owned).collect();
+    let chosen = (days(), days(), some_tags, some_kinds, some_languages, some_documents);
+    proptest!(config, |((from, to, tags, kinds, languages, not) in chosen)| {
+        let [tags, languages] = [tags, languages].map(|of| of.into_iter().map(str::to_owned).collect());
         let without = not.iter().map(|chunk| chunk.document.id).collect();
-        let filter = Filter { from, to, tags, kinds, without };
+        let filter = Filter { from, to, tags, kinds, languages, without };
         let admitted = all.iter().filter(|found| filter.admits(&found.chunk, &found.document));
         let expected: BTreeSet<ChunkId> = admitted.map(|found| found.chunk.id).collect();
         let found = store.query(&id, &twin_domain::HybridQuery { filter, ..query("ada", "boat") }).unwrap();
@@ -185,22 +202,6 @@ fn words_are_found_where_vectors_are_far_and_vectors_where_words_differ(store: &
     assert!(by_word.iter().any(|found| found.chunk.text.contains("kumquat")));
     let by_vector = store.query(&id, &asked("zebra", "tekhet vzjq")).unwrap();
     assert_eq!(by_vector[0].chunk.text, "tekhet qjzv");
-}
-
-fn each_search_can_be_made_alone(store: &dyn FeatureStore) {
-    let id = load(store, &[Draft::new("ada", "a", &["harbour lights", "quiet poems", "engine oil"])]);
-    let asked =
-        |searches| twin_domain::HybridQuery { searches, embedding: embed("quiet poems"), ..query("ada", "harbour") };
-    let texts = |searches| {
-        let found = store.query(&id, &asked(searches)).unwrap();
-        found.into_iter().map(|found| found.chunk.text).collect::<Vec<_>>()
-    };
-    assert_eq!(texts(Searches::Lexical), ["harbour lights"]);
-    let dense = texts(Searches::Dense);
-    assert_eq!((dense.len(), dense[0].as_str()), (3, "quiet poems"));
-    assert_eq!(texts(Searches::Both).len(), 3);
-    let nothing = twin_domain::HybridQuery { text: "the".into(), ..asked(Searches::Lexical) };
-    assert!(store.query(&id, &nothing).unwrap().is_empty());
 }
 
 fn the_score_is_reciprocal_rank_fusion(store: &dyn FeatureStore) {
@@ -338,9 +339,105 @@ fn a_bad_batch_is_refused_whole(store: &dyn FeatureStore) {
     assert!(matches!(store.query(&id, &asked), Err(StoreError::Invalid { .. })));
 }
 
+fn each_search_can_be_weighed_and_switched_off(store: &dyn FeatureStore) {
+    let id =
+        load(store, &[Draft::new("ada", "a", &["harbour lights", "thgil ruobrah s", "quiet poems about nothing"])]);
+    let ask = |searches, fusion| {
+        let asked = twin_domain::HybridQuery { searches, fusion, ..query("ada", "harbour light") };
+        store.query(&id, &asked).unwrap()
+    };
+    let (dense, lexical) = (ask(Searches::Dense, Fusion::default()), ask(Searches::Lexical, Fusion::default()));
+    assert_eq!(dense.len(), 3);
+    assert!(dense.iter().all(|found| found.lexical.is_none()));
+    assert_eq!(lexical.iter().map(|found| found.chunk.text.as_str()).collect::<Vec<_>>(), ["harbour lights"]);
+    assert!(lexical[0].lexical.is_some_and(|score| score > 0.0));
+    let wordless = twin_domain::HybridQuery { searches: Searches::Lexical, ..query("ada", "! … ?") };
+    assert!(store.query(&id, &wordless).unwrap().is_empty());
+    let by_score = ask(Searches::Both, Fusion::Score { dense_weight: 0.25 });
+    assert_eq!(by_score[0].chunk.text, "harbour lights");
+    assert!(by_score[0].score >= 0.75 && by_score[2].score == 0.0, "{by_score:?}");
+    for found in ask(Searches::Both, Fusion::default()) {
+        assert!(found.embedding.cosine(&embed(&found.chunk.text)) > 0.99999);
+    }
+}
+
+fn every_chunk_is_on_one_page_in_order_with_its_vector(store: &dyn FeatureStore) {
+    let texts: Vec<String> = (0..23).map(|n| format!("chunk {n} of a boat ")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let (ada, bob) = (Draft::new("ada", "a", &texts), Draft::new("bob", "b", &texts[..9]));
+    let id = load(store, &[ada.clone(), bob.clone()]);
+    let read = |author: Option<&twin_domain::AuthorId>, size: usize| {
+        let mut all = Vec::new();
+        loop {
+            let page = store.page(&id, author, all.last().map(|last: &twin_domain::EmbeddedChunk| last.chunk.id), size);
+            let page = page.unwrap();
+            all.extend(page.iter().cloned());
+            if page.len() < size {
+                return all;
+            }
+        }
+    };
+    for (name, size, expected) in
+        [(None, 5, 32), (None, 32, 32), (Some("ada"), 7, 23), (Some("bob"), 100, 9), (Some("cleo"), 3, 0)]
+    {
+        let author = name.map(author);
+        let all = read(author.as_ref(), size);
+        assert_eq!(all.len(), expected, "{name:?} {size}");
+        assert!(all.is_sorted_by(|a, b| a.chunk.id < b.chunk.id));
+        for embedded in all {
+            let original =
+                [ada.chunks(), bob.chunks()].concat().into_iter().find(|one| one.chunk.id == embedded.chunk.id);
+            let original = original.unwrap();
+            assert_eq!((&embedded.chunk, &embedded.document), (&original.chunk, &original.document));
+            assert!(embedded.embedding.cosine(&original.embedding) > 0.99999);
+        }
+    }
+}
+
+fn switches_are_remembered_in_order(store: &dyn FeatureStore) {
+    assert!(store.switches().unwrap().is_empty());
+    let other = FeatureView { chunker: "structure-2".to_owned(), ..view() };
+    let (first, second) = (store.create_view(&view()).unwrap(), store.create_view(&other).unwrap());
+    for id in [&first, &second, &first] {
+        store.switch(id).unwrap();
+    }
+    let switches = store.switches().unwrap();
+    assert_eq!(switches.iter().map(|switch| &switch.view).collect::<Vec<_>>(), [&first, &second, &first]);
+    assert!(switches.is_sorted_by_key(|switch| switch.at));
+}
+
+fn a_view_that_serves_stays_and_another_can_be_removed_and_made_again(store: &dyn FeatureStore) {
+    let id = load(store, &[Draft::new("ada", "a", &["text"])]);
+    store.switch(&id).unwrap();
+    assert!(matches!(store.remove_view(&id), Err(StoreError::Invalid { .. })));
+    assert_eq!(store.count(&id, None).unwrap(), 1);
+    let other = FeatureView { chunker: "structure-2".to_owned(), ..view() };
+    let second = store.create_view(&other).unwrap();
+    store.switch(&second).unwrap();
+    store.remove_view(&id).unwrap();
+    assert!(matches!(store.count(&id, None), Err(StoreError::NotFound { .. })));
+    assert!(matches!(store.switch(&id), Err(StoreError::NotFound { .. })));
+    assert!(matches!(store.remove_view(&id), Err(StoreError::NotFound { .. })));
+    assert_eq!(store.views().unwrap(), [other]);
+    load(store, &[Draft::new("ada", "b", &["one ", "two"])]);
+    assert_eq!(store.count(&id, None).unwrap(), 2, "nothing of before is left");
+}
+
+fn optimizing_changes_no_answer(store: &dyn FeatureStore) {
+    let drafts: Vec<_> =
+        (0..60).map(|n| Draft::new("ada", &format!("{n}"), &[&format!("boat number {n} of {}", n * 7)])).collect();
+    let id = load(store, &drafts);
+    let before = store.query(&id, &query("ada", "boat number 7")).unwrap();
+    store.optimize(&id).unwrap();
+    assert_eq!(store.query(&id, &query("ada", "boat number 7")).unwrap(), before);
+    assert_eq!(store.count(&id, None).unwrap(), 60);
+}
+
 #[test]
-fn both_stores_give_the_same_answers() {
+fn all_stores_give_the_same_answers() {
     let memory = InMemoryFeatureStore::new();
+    let place = Place::new();
+    let server = place.store();
     in_a_directory(|store| {
         let words = ["boat", "engine", "harbour", "poem", "number", "kettle", "lantern", "rope"];
         let mut random = Random(3);
@@ -349,11 +446,14 @@ fn both_stores_give_the_same_answers() {
         let drafts: Vec<_> = (0..40).map(|n| Draft::new("ada", &format!("{n}"), &[&text(9), &text(14)])).collect();
         let id = load(store, &drafts);
         load(&memory, &drafts);
+        load(&server, &drafts);
         for _ in 0..20 {
             let asked = twin_domain::HybridQuery { candidates: 20, limit: 5, ..query("ada", &text(2)) };
             let (ours, theirs) = (store.query(&id, &asked).unwrap(), memory.query(&id, &asked).unwrap());
             // Ties within one of the two searches may fall either way, which moves a score by one rank.
             assert!((ours[0].score - theirs[0].score).abs() < 2e-3, "{} {}", ours[0].score, theirs[0].score);
+            let remote = server.query(&id, &asked).unwrap();
+            assert!((ours[0].score - remote[0].score).abs() < 2e-3, "{} {}", ours[0].score, remote[0].score);
         }
     });
 }

@@ -5,7 +5,7 @@ use jiff::civil::date;
 use tempfile::TempDir;
 use twin_domain::{
     AuthorId, Chunk, ChunkId, ChunkKind, Digest, Document, DocumentId, DocumentInfo, EmbeddedChunk, Embedding,
-    FeatureView, Filter, HybridQuery, Searches,
+    FeatureView, FeatureViewId, Filter, Fusion, HybridQuery, Searches,
 };
 
 pub const DIMENSION: usize = 32;
@@ -42,6 +42,7 @@ pub struct Draft<'a> {
     pub year: Option<i16>,
     pub tags: Vec<&'a str>,
     pub kind: ChunkKind,
+    pub language: Option<&'a str>,
     pub texts: Vec<String>,
 }
 
@@ -53,6 +54,7 @@ impl<'a> Draft<'a> {
             year: Some(2020),
             tags: vec![],
             kind: ChunkKind::Prose,
+            language: Some("en"),
             texts: texts.iter().map(|text| (*text).to_owned()).collect(),
         }
     }
@@ -66,7 +68,7 @@ impl<'a> Draft<'a> {
             content_hash: Document::content_hash("A title", date, &tags, &self.texts.concat()),
             url: self.url.clone(),
             title: "A title".to_owned(),
-            language: Some("en".to_owned()),
+            language: self.language.map(str::to_owned),
             author,
             date,
             tags,
@@ -75,10 +77,15 @@ impl<'a> Draft<'a> {
 
     /// The document's chunks, one of each text.
     pub fn chunks(&self) -> Vec<EmbeddedChunk> {
+        self.chunks_in(&view().id())
+    }
+
+    /// The document's chunks as another view has them.
+    pub fn chunks_in(&self, view: &FeatureViewId) -> Vec<EmbeddedChunk> {
         let document = Arc::new(self.info());
         let chunk = |(ordinal, text): (usize, &String)| EmbeddedChunk {
             chunk: Chunk {
-                id: ChunkId::new(document.id, &document.content_hash, &view().id(), ordinal as u32),
+                id: ChunkId::new(document.id, &document.content_hash, view, ordinal as u32),
                 document: document.id,
                 ordinal: ordinal as u32,
                 chunk_count: self.texts.len() as u32,
@@ -111,6 +118,7 @@ pub fn query(author_name: &str, text: &str) -> HybridQuery {
         embedding: embed(text),
         filter: Filter::default(),
         searches: Searches::Both,
+        fusion: Fusion::default(),
         candidates: 100,
         limit: 100,
     }

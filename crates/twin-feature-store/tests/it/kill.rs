@@ -16,7 +16,7 @@ const DOCUMENTS: u64 = 20;
 /// Step `n` loads version `n` of document `n % 20` and removes the older ones.
 #[test]
 fn nothing_acknowledged_is_lost_to_kill_9() {
-    let rounds = if std::env::var_os("TWIN_SLOW_TESTS").is_some() { 300 } else { 25 };
+    let rounds = if std::env::var_os("TWIN_SLOW_TESTS").is_some() { 300 } else { 50 };
     let directory = fixture::directory();
     let mut random = Random(11);
     let mut next = 0;

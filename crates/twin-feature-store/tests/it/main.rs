@@ -12,5 +12,13 @@ mod kill;
 mod locking;
 /// Figures: how long loading and querying take, and the mean length of real chunks. Not timed tests.
 mod measure;
+/// A Qdrant server to test against.
+mod qdrant;
+/// A server that goes away, refuses, or has what is not ours.
+mod server;
+/// Views are switched under load.
+mod switching;
 /// Training sets on the disk.
 mod training_sets;
+/// A view moves from one engine to the other.
+mod transfer;

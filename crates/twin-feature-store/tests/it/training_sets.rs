@@ -3,10 +3,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use twin_domain::training_set::TrainingDocument;
 use twin_domain::{
-    AuthorId, ChatMessage, Digest, DocumentId, Example, PromptVersion, Split, StoreError, Task, TrainingSet,
+    Author, AuthorId, ChatMessage, Digest, DocumentId, Example, PromptVersion, Split, StoreError, Task, TrainingSet,
     TrainingSetId, TrainingSetStore,
 };
-use twin_feature_store::{EmbeddedFeatureStore, InMemoryFeatureStore};
+use twin_feature_store::{EmbeddedFeatureStore, ExportFormat, InMemoryFeatureStore, export};
 
 use crate::fixture::{self, author, view};
 
@@ -157,4 +157,71 @@ pub fn set(author: &AuthorId, examples: &[Example], seconds: i64) -> TrainingSet
         counts,
         created_at: Timestamp::from_second(seconds).unwrap(),
     }
+}
+
+#[test]
+fn an_export_is_what_the_hub_and_trl_read() {
+    let examples = examples(30);
+    let set = set(&author("ada"), &examples, 1);
+    let ada = Author { name: "Ada: a \"Countess\"\n# no heading".to_owned(), ..Author::new(author("ada")) };
+    for format in [ExportFormat::Parquet, ExportFormat::Jsonl] {
+        let directory = fixture::directory();
+        let out = directory.path().join("out");
+        let files = export(&set, &examples, &ada, format, &out).unwrap();
+        assert_eq!(files.len(), 5);
+        assert!(files.iter().all(|file| file.is_file()));
+        let again = export(&set, &examples, &ada, format, &out).unwrap_err();
+        assert!(again.to_string().contains("not empty"), "{again}");
+
+        let card = std::fs::read_to_string(out.join("README.md")).unwrap();
+        let header: serde_json::Value = serde_json::from_str(card.lines().nth(1).unwrap()).unwrap();
+        assert_eq!(header["configs"][0]["data_files"].as_array().unwrap().len(), 3);
+        for file in header["configs"][0]["data_files"].as_array().unwrap() {
+            assert!(out.join(file["path"].as_str().unwrap()).is_file());
+        }
+        assert!(!card.lines().any(|line| line.starts_with("# no heading")), "{card}");
+        let train = examples.iter().filter(|example| example.split == Split::Train).collect::<Vec<_>>();
+        let rows = match format {
+            ExportFormat::Jsonl => {
+                let text = std::fs::read_to_string(out.join("data/train.jsonl")).unwrap();
+                text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<serde_json::Value>>()
+            }
+            ExportFormat::Parquet => parquet_rows(&out.join("data/train.parquet")),
+        };
+        assert_eq!(rows.len(), train.len());
+        for (row, example) in rows.iter().zip(train) {
+            let content =
+                |messages: &serde_json::Value| messages.as_array().unwrap().last().unwrap()["content"].clone();
+            assert_eq!(row["prompt"].as_array().unwrap().len(), example.prompt.len());
+            assert_eq!(content(&row["prompt"]), example.prompt.last().unwrap().content.as_str());
+            assert_eq!(content(&row["completion"]), example.target.as_str());
+            assert_eq!(row["completion"][0]["role"], "assistant");
+            assert_eq!(row["task"], example.task.as_str());
+            assert_eq!(row["not_voice"].as_array().unwrap().len(), example.not_voice.len());
+        }
+    }
+}
+
+fn parquet_rows(path: &std::path::Path) -> Vec<serde_json::Value> {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::record::{Field, Row};
+    use serde_json::Value;
+    fn value(field: &Field) -> Value {
+        match field {
+            Field::Str(text) => text.as_str().into(),
+            Field::Int(number) => (*number).into(),
+            Field::Bool(is) => (*is).into(),
+            Field::Group(row) => object(row),
+            Field::ListInternal(list) => list.elements().iter().map(value).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+    fn object(row: &Row) -> Value {
+        row.get_column_iter()
+            .map(|(name, field)| (name.clone(), value(field)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+    let reader = SerializedFileReader::new(std::fs::File::open(path).unwrap()).unwrap();
+    reader.get_row_iter(None).unwrap().map(|row| object(&row.unwrap())).collect()
 }

@@ -28,7 +28,8 @@ fn scored(document: usize, ordinal: u32, text: &str, similarity: f32) -> ScoredC
         search_text: text.to_owned(),
         not_voice: vec![],
     };
-    ScoredChunk { chunk, document: info, score: similarity, similarity }
+    let embedding = twin_domain::Embedding::new(vec![1.0]).unwrap();
+    ScoredChunk { chunk, document: info, score: similarity, similarity, lexical: None, embedding }
 }
 
 fn found(chunks: &[ScoredChunk]) -> Vec<Found> {

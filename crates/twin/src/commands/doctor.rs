@@ -1,7 +1,7 @@
 //! `twin doctor`: what is in force, and whether each part can be reached.
 
 use serde_json::json;
-use twin_domain::{FeatureStore, ModelRegistry};
+use twin_domain::ModelRegistry;
 
 use crate::output;
 use crate::wiring::Wiring;

@@ -66,6 +66,9 @@ pub fn print(report: &IngestReport) {
         "  {} documents and {} chunks loaded in {seconds:.1} s ({:.0} chunks/s), {} chunks in {}",
         report.documents_indexed, report.chunks_written, report.chunks_per_second, report.chunks_in_view, report.view
     ));
+    if report.chunks_reused > 0 {
+        output::line(format!("  {} chunks had vectors already, of the same text", report.chunks_reused));
+    }
     let skipped = report.skipped.iter().map(|skip| format!("  skipped {}: {}", skip.what, skip.reason));
     let copies = report
         .duplicates

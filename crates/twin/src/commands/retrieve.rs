@@ -17,7 +17,7 @@ const SHOWN_OF_CANDIDATE: usize = 48;
 const EXPLAINED: usize = 15;
 
 pub async fn run(wiring: &Wiring, arguments: RetrieveArguments) -> anyhow::Result<bool> {
-    let (store, embedder, view) = (wiring.store().await?, wiring.embedder().await?, wiring.view().await?);
+    let (store, embedder, view) = (wiring.store().await?, wiring.embedder().await?, wiring.searchable_view().await?);
     let author = store.author(&arguments.author)?;
     let default = RetrievalConfig::default();
     let config = RetrievalConfig {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use twin_domain::AuthorId;
 use twin_domain::feature_store::StoredDocument;
-use twin_domain::{AuthorId, FeatureStore};
 use twin_style::profile::{Departure, StyleProfile, departures};
 
 use crate::args::StyleCommand;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use twin_domain::{Author, AuthorId, FeatureStore, ModelRegistry, ModelVersion, Release, TrainingSet};
+use twin_domain::{Author, AuthorId, ModelRegistry, ModelVersion, Release, TrainingSet};
 use twin_models::language::{Adapter, Llama};
 use twin_models::prompt::PromptSet;
 use twin_training_pipeline::evaluate::{Evaluation, EvaluationConfig, EvaluationReport, evaluate, table};

@@ -50,8 +50,9 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Engines that only one crate may name.
-const OWNED: [(&str, &str); 6] = [
+const OWNED: [(&str, &str); 7] = [
     ("qdrant-edge", "twin-feature-store"),
+    ("qdrant-client", "twin-feature-store"),
     ("parquet", "twin-feature-store"),
     ("candle-core", "twin-models"),
     ("fastembed", "twin-models"),

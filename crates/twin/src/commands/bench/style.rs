@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use serde::Deserialize;
-use twin_domain::{FeatureStore, ModelRegistry, ModelVersionId, TrainingSetStore};
+use twin_domain::{ModelRegistry, ModelVersionId};
 use twin_models::language::Adapter;
 use twin_models::prompt::PromptSet;
 use twin_training_pipeline::evaluate::{Evaluation, EvaluationConfig, EvaluationReport, evaluate, html, table};

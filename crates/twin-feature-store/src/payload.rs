@@ -3,21 +3,21 @@
 use std::ops::Range;
 
 use jiff::civil::Date;
-use qdrant_edge::Payload;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use twin_domain::{AuthorId, Chunk, ChunkId, ChunkKind, Digest, DocumentId, DocumentInfo, StoreError};
 
 use crate::assemble::StoredChunk;
 use crate::failure::{damaged, engine};
 
 /// The payload fields that are filtered by.
-pub(super) mod field {
+pub(crate) mod field {
     pub const AUTHOR: &str = "author";
     pub const DOCUMENT: &str = "document";
     pub const DATE: &str = "date";
     pub const TAGS: &str = "tags";
     pub const KIND: &str = "kind";
+    pub const LANGUAGE: &str = "language";
     pub const CONTENT_HASH: &str = "content_hash";
 }
 
@@ -46,7 +46,7 @@ struct Fields {
 }
 
 /// The payload of a chunk.
-pub(super) fn encode(chunk: &Chunk, document: &DocumentInfo, loaded_at: i64) -> Result<Payload, StoreError> {
+pub(crate) fn encode(chunk: &Chunk, document: &DocumentInfo, loaded_at: i64) -> Result<Map<String, Value>, StoreError> {
     let fields = Fields {
         author: document.author.clone(),
         document: document.id,
@@ -68,17 +68,16 @@ pub(super) fn encode(chunk: &Chunk, document: &DocumentInfo, loaded_at: i64) -> 
         digest: Digest::of_json(&(chunk, document)),
     };
     match serde_json::to_value(fields) {
-        Ok(Value::Object(map)) => Ok(Payload(map)),
+        Ok(Value::Object(map)) => Ok(map),
         Ok(_) => unreachable!("a struct with named fields is a JSON object"),
         Err(error) => Err(engine("encode a chunk", error)),
     }
 }
 
 /// The chunk in a payload, checked against its digest.
-pub(super) fn decode(collection: &str, payload: Option<Payload>) -> Result<StoredChunk, StoreError> {
+pub(crate) fn decode(collection: &str, payload: Map<String, Value>) -> Result<StoredChunk, StoreError> {
     let bad = |problem: &dyn std::fmt::Display| damaged(format!("a chunk in the collection `{collection}`"), problem);
-    let payload = payload.ok_or_else(|| bad(&"it has no payload"))?;
-    let fields: Fields = serde_json::from_value(Value::Object(payload.0)).map_err(|error| bad(&error))?;
+    let fields: Fields = serde_json::from_value(Value::Object(payload)).map_err(|error| bad(&error))?;
     let document = DocumentInfo {
         id: fields.document,
         author: fields.author,

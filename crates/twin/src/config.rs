@@ -6,6 +6,7 @@ use anyhow::Context;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+use twin_feature_pipeline::ServiceAddresses;
 use twin_models::language::Projection;
 
 use crate::args::GlobalArguments;
@@ -51,8 +52,10 @@ pub struct FeatureSettings {
     pub allow_net: Vec<String>,
     /// Whether e-mail addresses, phone numbers and keys are masked before anything is embedded.
     pub mask_private: bool,
-    /// How often `twin serve` reads all sources again, in hours; 0 is never.
-    pub sync_every_hours: u32,
+    /// How often `twin serve` reads all sources again, in hours; 0 is never. Fractions are hours, too.
+    pub sync_every_hours: f64,
+    /// Where the APIs of services are from which posts are read by a user's name.
+    pub services: ServiceAddresses,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -144,7 +147,8 @@ impl Config {
                 max_chunk_tokens: 220,
                 allow_net: Vec::new(),
                 mask_private: true,
-                sync_every_hours: 0,
+                sync_every_hours: 0.0,
+                services: ServiceAddresses::default(),
             },
             training: TrainingSettings {
                 rank: 16,
@@ -170,6 +174,11 @@ impl Config {
 
     pub fn registry(&self) -> PathBuf {
         self.data_dir.join("registry")
+    }
+
+    /// Where clones of repositories are kept.
+    pub fn clones(&self) -> PathBuf {
+        self.data_dir.join("clones")
     }
 
     pub fn runs(&self) -> PathBuf {

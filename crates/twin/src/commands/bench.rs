@@ -5,12 +5,14 @@ use crate::wiring::Wiring;
 
 mod cheats;
 pub(super) mod corpus;
+mod extraction;
 mod style;
 mod verification;
 
 pub async fn run(wiring: &Wiring, command: BenchCommand) -> anyhow::Result<bool> {
     match command {
         BenchCommand::Cheats(arguments) => cheats::run(wiring, &arguments),
+        BenchCommand::Extraction(arguments) => extraction::run(wiring, &arguments),
         BenchCommand::Style(arguments) => style::run(wiring, &arguments).await,
         BenchCommand::Verification(arguments) => verification::run(wiring, &arguments),
     }

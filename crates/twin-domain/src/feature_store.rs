@@ -60,6 +60,31 @@ impl Filter {
     }
 }
 
+/// Which searches a query makes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Searches {
+    /// By meaning and by words.
+    #[default]
+    Both,
+    /// By the embedding alone.
+    Dense,
+    /// By BM25 alone.
+    Lexical,
+}
+
+impl Searches {
+    /// Whether embeddings are compared.
+    pub fn dense(self) -> bool {
+        self != Self::Lexical
+    }
+
+    /// Whether words are compared.
+    pub fn lexical(self) -> bool {
+        self != Self::Dense
+    }
+}
+
 /// A hybrid query: dense and BM25 candidates, fused by reciprocal rank (Cormack et al., SIGIR 2009; k = 60).
 ///
 /// The author is part of the query and not of the filter, so that no query can see another author's chunks.
@@ -71,6 +96,7 @@ pub struct HybridQuery {
     /// The same text as the embedder of the view sees it.
     pub embedding: Embedding,
     pub filter: Filter,
+    pub searches: Searches,
     /// How many candidates each of the two searches contributes.
     pub candidates: usize,
     /// How many chunks come back.

@@ -22,7 +22,7 @@ pub use chat::{ChatMessage, Role};
 pub use chunk::{Chunk, ChunkId, ChunkKind, EmbeddedChunk, Embedding};
 pub use digest::Digest;
 pub use document::{Document, DocumentId, DocumentInfo};
-pub use feature_store::{FeatureStore, Filter, HybridQuery, ScoredChunk, StoreError, TrainingSetStore};
+pub use feature_store::{FeatureStore, Filter, HybridQuery, ScoredChunk, Searches, StoreError, TrainingSetStore};
 pub use feature_view::{FeatureView, FeatureViewId};
 pub use model_registry::{ModelRegistry, RegistryError};
 pub use model_version::{BaseModel, ModelVersion, ModelVersionId};

@@ -214,8 +214,10 @@ impl Collection {
         let cosine = |embedded: &EmbeddedChunk| embedded.embedding.cosine(&query.embedding);
 
         let mut fused: BTreeMap<ChunkId, f32> = BTreeMap::new();
-        let dense = admitted.iter().map(|embedded| (embedded.chunk.id, cosine(embedded))).collect();
-        for ranked in [dense, self.lexical(&query.text, &admitted)] {
+        let dense = || admitted.iter().map(|embedded| (embedded.chunk.id, cosine(embedded))).collect();
+        let dense = query.searches.dense().then(dense);
+        let lexical = query.searches.lexical().then(|| self.lexical(&query.text, &admitted));
+        for ranked in [dense, lexical].into_iter().flatten() {
             for (rank, id) in best(ranked, candidates).into_iter().enumerate() {
                 *fused.entry(id).or_default() += 1.0 / (RRF_K + rank as f32 + 1.0);
             }

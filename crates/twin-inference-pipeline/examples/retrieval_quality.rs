@@ -13,10 +13,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 use twin_domain::progress::Silent;
-use twin_domain::{Author, AuthorId, CancelFlag, FeatureStore, FeatureViewId, Filter};
+use twin_domain::{Author, AuthorId, CancelFlag, DocumentId, FeatureStore, FeatureViewId, Filter};
 use twin_feature_store::EmbeddedFeatureStore;
 use twin_inference_pipeline::cite::Evidence;
-use twin_inference_pipeline::retrieve::{Corpus, Retrieval, RetrievalConfig, retrieve};
+use twin_inference_pipeline::retrieve::{Candidate, Corpus, Retrieval, RetrievalConfig, retrieve};
 use twin_models::embedding::Embedder;
 use twin_models::{Models, ModelsConfig};
 
@@ -83,9 +83,20 @@ fn measure(
             "question": question.question, "answerable": question.url.is_some(), "rank": rank(question, &found),
             "quoted": anchors.into_iter().map(|anchor| anchor.text).collect::<Vec<_>>(), "relevant": trace.relevant, "similarity": trace.similarity,
             "word_share": trace.word_share,
+            "candidates": candidates(&author.id, question, &found),
         })
     );
     Ok(())
+}
+
+/// What weights can be chosen from: each candidate's measures and whether it is of the right post.
+fn candidates(author: &AuthorId, question: &Question, found: &Retrieval) -> Vec<serde_json::Value> {
+    let right = question.url.as_deref().map(|url| DocumentId::new(author, url));
+    let candidate = |c: &Candidate| {
+        let right = Some(c.document) == right;
+        serde_json::json!([c.document, c.similarity, c.token_score, c.word_share, right, c.passage])
+    };
+    found.trace.candidates.iter().map(candidate).collect()
 }
 
 /// The place of the right post among the posts of the passages, from 1.
@@ -102,7 +113,7 @@ fn rank(question: &Question, found: &Retrieval) -> Option<usize> {
 
 impl Tally {
     fn add(&mut self, question: &Question, found: &Retrieval, cited: &[usize]) {
-        self.milliseconds += (found.trace.embed_seconds + found.trace.query_seconds) * 1e3;
+        self.milliseconds += found.trace.seconds() * 1e3;
         let Some(url) = &question.url else {
             self.unanswerable += 1;
             self.rightly_abstained += usize::from(!found.trace.relevant);
@@ -128,6 +139,6 @@ impl Tally {
         println!("  wrongly abstained                  {:4}", self.wrongly_abstained);
         println!("questions that no post answers       {:4}", self.unanswerable);
         println!("  rightly abstained                  {:4}", self.rightly_abstained);
-        println!("milliseconds for embedding and query {:7.2}", self.milliseconds / all.max(1) as f64);
+        println!("milliseconds for a question          {:7.2}", self.milliseconds / all.max(1) as f64);
     }
 }

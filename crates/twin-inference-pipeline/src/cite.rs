@@ -148,9 +148,9 @@ impl Evidence {
 
     /// The pieces of an answer to a question, with the anchor quote where it is needed.
     ///
-    /// The rule: those sentences of the passages that answer the question best are the anchor. If a sentence of the answer
-    /// rests on one of them, the answer stands as it is; otherwise, and so whenever nothing is supported, the anchor is
-    /// quoted below it word for word, with its citation. Facts are then the author's even where the model fails.
+    /// The rule: those sentences of the passages that answer the question best are anchors, one, or one each of two posts.
+    /// An anchor on which no sentence of the answer rests, and so every one when nothing is supported, is quoted below the
+    /// answer word for word, with its citation. Facts are then the author's even where the model fails.
     ///
     /// # Errors
     /// When the embedder fails.
@@ -162,10 +162,8 @@ impl Evidence {
                 .as_ref()
                 .is_some_and(|evidence| anchor.evidence.as_ref().is_some_and(|a| a.contains(evidence)))
         };
-        let anchors = self.quotations(question, embedder)?;
-        if anchors.iter().any(|anchor| pieces.iter().any(|piece| rests_on(anchor, piece))) {
-            return Ok(pieces);
-        }
+        let mut anchors = self.quotations(question, embedder)?;
+        anchors.retain(|anchor| !pieces.iter().any(|piece| rests_on(anchor, piece)));
         for mut quotation in anchors {
             let gap = if pieces.is_empty() { "" } else { "\n\n" };
             quotation.text = format!("{gap}> {}", quotation.text);

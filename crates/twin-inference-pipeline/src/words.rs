@@ -1,6 +1,7 @@
 //! Content words: what a question or a sentence is about, for comparing texts by their words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::LazyLock;
 
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -15,13 +16,25 @@ wrote yes yet you your yours";
 
 /// The content words of a text in lower case, plurals and possessives cut, numbers in digits, each once.
 pub fn content_words(text: &str) -> BTreeSet<String> {
-    let stop = |word: &str| STOP_WORDS.split_whitespace().any(|stop| stop == word);
+    content(text).collect()
+}
+
+/// How often a text has each of its content words.
+pub fn word_counts(text: &str) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for word in content(text) {
+        *counts.entry(word).or_default() += 1;
+    }
+    counts
+}
+
+fn content(text: &str) -> impl Iterator<Item = String> {
+    static STOP: LazyLock<HashSet<&str>> = LazyLock::new(|| STOP_WORDS.split_whitespace().collect());
     let words = text.unicode_words().map(|word| word.to_lowercase().replace('’', "'"));
     words
-        .filter(|word| !stop(word))
+        .filter(|word| !STOP.contains(word.as_str()))
         .map(|word| number_word(&word).unwrap_or_else(|| stem(&word)))
         .filter(|word| !word.is_empty())
-        .collect()
 }
 
 /// A word without the endings that change most: enough to meet its other forms, no more.

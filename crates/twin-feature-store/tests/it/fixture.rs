@@ -5,7 +5,7 @@ use jiff::civil::date;
 use tempfile::TempDir;
 use twin_domain::{
     AuthorId, Chunk, ChunkId, ChunkKind, Digest, Document, DocumentId, DocumentInfo, EmbeddedChunk, Embedding,
-    FeatureView, Filter, HybridQuery,
+    FeatureView, Filter, HybridQuery, Searches,
 };
 
 pub const DIMENSION: usize = 32;
@@ -110,6 +110,7 @@ pub fn query(author_name: &str, text: &str) -> HybridQuery {
         text: text.to_owned(),
         embedding: embed(text),
         filter: Filter::default(),
+        searches: Searches::Both,
         candidates: 100,
         limit: 100,
     }

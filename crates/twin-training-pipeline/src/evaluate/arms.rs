@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use twin_domain::feature_store::StoredDocument;
-use twin_domain::{CancelFlag, ChatMessage, Filter, HybridQuery, Progress};
+use twin_domain::{CancelFlag, ChatMessage, Filter, HybridQuery, Progress, Searches};
 use twin_models::language::{GenerateRequest, Input, LanguageModel, Sampling};
 use twin_models::prompt::{Passage, Request};
 use twin_style::assessment::Assessment;
@@ -177,6 +177,7 @@ fn retrieve(evaluation: &Evaluation<'_>, corpus: &Corpus, title: &str) -> Result
             without: corpus.test.iter().map(|stored| stored.document.info.id).collect(),
             ..Filter::default()
         },
+        searches: Searches::Both,
         candidates: limit * 8,
         limit,
     };

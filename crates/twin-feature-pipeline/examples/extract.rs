@@ -4,7 +4,6 @@
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use pulldown_cmark::{Event, Options, Parser, TagEnd};
 use serde_json::{Value, json};
 use twin_feature_pipeline::clean::{self, CleanOptions};
 use twin_feature_pipeline::{Hints, Media, Page};
@@ -22,27 +21,10 @@ fn main() -> std::io::Result<()> {
         });
         let seconds = begun.elapsed().as_secs_f64();
         let (seen, problem) = match found {
-            Ok(document) => (visible(&document.text), None),
+            Ok(document) => (clean::visible_text(&document.text), None),
             Err(rejection) => (String::new(), Some(rejection.to_string())),
         };
         writeln!(out, "{}", json!({"name": text("name"), "text": seen, "problem": problem, "seconds": seconds}))?;
     }
     Ok(())
-}
-
-/// What a reader sees of a Markdown text.
-fn visible(markdown: &str) -> String {
-    let mut text = String::with_capacity(markdown.len());
-    for event in Parser::new_ext(markdown, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH) {
-        match event {
-            Event::Text(piece) | Event::Code(piece) => text.push_str(&piece),
-            Event::SoftBreak | Event::HardBreak | Event::End(TagEnd::Paragraph | TagEnd::Heading(_) | TagEnd::Item) => {
-                text.push('\n');
-            }
-            Event::End(TagEnd::TableCell) => text.push(' '),
-            Event::End(TagEnd::CodeBlock | TagEnd::TableRow | TagEnd::TableHead) => text.push('\n'),
-            _ => {}
-        }
-    }
-    text
 }

@@ -17,18 +17,19 @@ use crate::page::{Media, Page};
 pub(crate) mod boilerplate;
 pub(crate) mod duplicates;
 pub(crate) mod encoding;
-mod front_matter;
+pub(crate) mod front_matter;
 pub(crate) mod html;
 mod language;
 pub(crate) mod markdown;
+mod markup;
 pub(crate) mod normal;
-mod privacy;
+pub(crate) mod privacy;
 
 pub use self::encoding::decode_page;
 pub use self::privacy::Masked;
 
 /// The version of the rules in this module; part of every feature view. Raise it when any of them changes what comes out.
-pub const CLEANER: &str = "clean-2";
+pub const CLEANER: &str = "clean-3";
 
 /// No honest page takes longer.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -113,10 +114,10 @@ pub struct CleanOptions {
 /// The reason for which the page is not a document.
 pub fn page(page: &Page, options: &CleanOptions) -> Result<CleanedDocument, Rejection> {
     let mut document = match page.media {
-        Media::Markdown => from_markdown(page, options)?,
         Media::Text => from_text(page)?,
         Media::Html => from_html(page)?,
         Media::Fragment => from_fragment(page)?,
+        Media::Markdown | Media::Mdx | Media::Djot | Media::AsciiDoc | Media::Rst => from_markup(page, options)?,
     };
     if document.text.len() > MAX_TEXT_BYTES {
         return Err(Rejection::TooLarge { bytes: document.text.len() as u64, most: MAX_TEXT_BYTES as u64 });
@@ -133,6 +134,16 @@ pub fn page(page: &Page, options: &CleanOptions) -> Result<CleanedDocument, Reje
         return Err(Rejection::TooShort { words, least });
     }
     Ok(document)
+}
+
+/// What a reader sees of a Markdown text: no marks, a line for each paragraph, item and row.
+pub fn visible_text(markdown: &str) -> String {
+    markdown::visible(markdown)
+}
+
+/// All text of a piece of HTML but that of scripts, styles and pictures; nothing when it cannot be parsed safely.
+pub fn html_text(html: &str) -> Option<String> {
+    html::all_text(html)
 }
 
 /// Runs `work` on a thread of its own, with a deadline and room for deep trees. A thread that overruns is left to end by
@@ -156,14 +167,17 @@ pub(crate) fn guarded<T: Send + 'static>(
     })
 }
 
-fn from_markdown(page: &Page, options: &CleanOptions) -> Result<CleanedDocument, Rejection> {
+fn from_markup(page: &Page, options: &CleanOptions) -> Result<CleanedDocument, Rejection> {
     let body = page.body.trim_start_matches('\u{feff}').replace("\r\n", "\n");
     let (front, body) = front_matter::split(&body);
+    markdown::check_nesting(body)?;
+    let converted = markup::to_markdown(page.media, body);
+    let front = front.or(converted.stated);
     if front.draft {
         return Err(Rejection::Draft);
     }
-    markdown::check_nesting(body)?;
-    let text = markdown::clean(body);
+    markdown::check_nesting(&converted.markdown)?;
+    let text = markdown::clean(&converted.markdown);
     let url = front.url.as_deref().and_then(|url| stated_url(url, options.site.as_ref()));
     let path_date = front.url.as_deref().and_then(date::in_path);
     let stated = Stated {

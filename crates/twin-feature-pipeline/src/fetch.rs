@@ -22,7 +22,8 @@ pub mod guard;
 pub mod robots;
 
 /// How this program names itself to servers; `llm-twin` is the product token that robots.txt may address.
-pub const USER_AGENT: &str = "llm-twin/0.1 (+repository url omitted)";
+/// There is no address of a maintainer to name: whoever runs it is whom a server should talk to.
+pub const USER_AGENT: &str = concat!("llm-twin/", env!("CARGO_PKG_VERSION"));
 
 /// RFC 9309 and browsers agree on following at least five.
 const MAX_REDIRECTS: usize = 5;
@@ -31,7 +32,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// A longer pause between two requests is not waited for.
 const MAX_CRAWL_DELAY: Duration = Duration::from_secs(60);
 const ACCEPTED: &str = "text/html, application/xhtml+xml, application/atom+xml, application/rss+xml, application/feed+json, \
-     application/xml;q=0.9, text/*;q=0.8, */*;q=0.1";
+     application/json, application/xml;q=0.9, text/*;q=0.8, */*;q=0.1";
 
 /// How pages are fetched.
 #[derive(Debug, Clone)]
@@ -85,6 +86,12 @@ pub enum FetchError {
         #[source]
         source: reqwest::Error,
     },
+    #[error("no address is known for {host}: check the spelling and the network")]
+    Unknown {
+        host: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("the answer broke off")]
     Broken(#[source] reqwest::Error),
     #[error("the server answered {0}")]
@@ -97,6 +104,8 @@ pub enum FetchError {
     TooLarge(usize),
     #[error("its content type is {0}, which is no text")]
     ContentType(String),
+    #[error("its answer is no JSON: {0}")]
+    NotJson(String),
     #[error("its robots.txt forbids it to {USER_AGENT}")]
     Robots,
     #[error("its robots.txt could not be read, which means no (RFC 9309, 2.3.1.4)")]
@@ -161,24 +170,34 @@ struct Host {
     robots: OnceCell<robots::Robots>,
 }
 
+/// The HTTP client behind everything that is fetched: it resolves names itself and connects to no denied address, follows
+/// no redirect by itself, and uses no proxy. With it come the addresses that must be checked before each request.
+///
+/// # Errors
+/// When `allow_net` cannot be read or the client cannot be made.
+pub(crate) fn client(config: &FetchConfig) -> Result<(Client, Allowed), FetchError> {
+    let allowed = Allowed::parse(&config.allow_net).map_err(FetchError::AllowNet)?;
+    let client = Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(reqwest::redirect::Policy::none())
+        .dns_resolver(Arc::new(guard::Resolver::new(allowed.clone())))
+        // A proxy would resolve names by itself, past the guard.
+        .no_proxy()
+        .referer(false)
+        .connect_timeout(config.connect_timeout)
+        .timeout(config.timeout)
+        .build()
+        .map_err(FetchError::Client)?;
+    Ok((client, allowed))
+}
+
 impl Fetcher {
     /// Makes a client.
     ///
     /// # Errors
     /// When `allow_net` cannot be read or the client cannot be made.
     pub fn new(config: FetchConfig) -> Result<Self, FetchError> {
-        let allowed = Allowed::parse(&config.allow_net).map_err(FetchError::AllowNet)?;
-        let client = Client::builder()
-            .user_agent(USER_AGENT)
-            .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(Arc::new(guard::Resolver::new(allowed.clone())))
-            // A proxy would resolve names by itself, past the guard.
-            .no_proxy()
-            .referer(false)
-            .connect_timeout(config.connect_timeout)
-            .timeout(config.timeout)
-            .build()
-            .map_err(FetchError::Client)?;
+        let (client, allowed) = client(&config)?;
         Ok(Self { client, allowed, config, hosts: Mutex::new(HashMap::new()) })
     }
 
@@ -204,6 +223,39 @@ impl Fetcher {
             let host = self.host(url).await;
             let mut next = host.next.lock().await;
             *next = (*next).max(Instant::now() + wait);
+        }
+    }
+
+    /// The addresses of a host, none of which is denied: for another program that connects to these and no others.
+    ///
+    /// # Errors
+    /// When the address or one that its name resolves to is denied, or the name is unknown.
+    pub(crate) async fn addresses(&self, url: &Url) -> Result<Vec<std::net::SocketAddr>, FetchError> {
+        self.allowed.check(url)?;
+        let name = host(url);
+        let port = url.port_or_known_default().unwrap_or(443);
+        let looked_up = tokio::net::lookup_host((name.trim_matches(['[', ']']), port)).await;
+        let found = looked_up.map_err(|source| FetchError::Unknown { host: name.clone(), source })?;
+        let found: Vec<_> = found.collect();
+        // A private host that is allowed by its number is allowed.
+        Ok(if self.allowed.names(url) { found } else { self.allowed.filter(&name, found)? })
+    }
+
+    /// Sends JSON to an API and reads what it answers. Redirects are not followed: what is sent is for this address.
+    ///
+    /// # Errors
+    /// As for [`Fetcher::fetch`].
+    pub(crate) async fn post(&self, url: &Url, json: String) -> Result<Fetched, FetchError> {
+        self.allowed.check(url)?;
+        let host = self.host(url).await;
+        let _permit = host.requests.acquire().await;
+        self.pause(&host).await;
+        let request = self.client.post(url.clone()).header(ACCEPT, "application/json");
+        let request = request.header(CONTENT_TYPE, "application/json").body(json);
+        let response = request.send().await.map_err(|source| self.unsent(source, url))?;
+        match self.read(response, url).await.map_err(|failed| failed.error)? {
+            Answer::Fetched(fetched) => Ok(fetched),
+            Answer::NotModified => Err(FetchError::Status(StatusCode::NOT_MODIFIED)),
         }
     }
 

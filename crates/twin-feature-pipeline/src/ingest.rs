@@ -11,11 +11,12 @@ use crate::chunk::CHUNKER;
 use crate::clean::CLEANER;
 use crate::fetch::{FetchConfig, FetchError};
 use crate::report::IngestReport;
-use crate::source::{Source, SourceError};
+use crate::source::{ServiceAddresses, Source, SourceError};
 use crate::warehouse::{Warehouse, WarehouseError};
 
 mod build;
 mod collect;
+mod git;
 mod load;
 mod settle;
 mod sync;
@@ -46,6 +47,10 @@ pub struct IngestOptions {
     /// How many chunks are embedded and loaded at a time; a killed run repeats at most these.
     pub batch_chunks: usize,
     pub fetch: FetchConfig,
+    /// Where the APIs of services are.
+    pub services: ServiceAddresses,
+    /// The folder in which clones of repositories are kept, so that the next run fetches only what is new.
+    pub clones: Option<std::path::PathBuf>,
 }
 
 impl Default for IngestOptions {
@@ -62,6 +67,8 @@ impl Default for IngestOptions {
             remove_gone: false,
             batch_chunks: 256,
             fetch: FetchConfig::default(),
+            services: ServiceAddresses::default(),
+            clones: None,
         }
     }
 }
@@ -141,6 +148,7 @@ pub async fn ingest(
     }
     if !report.interrupted {
         warehouse.end_run(collected, Timestamp::now()).await?;
+        report.inventory = Some(warehouse.inventory(&author.id).await?);
     }
     report.seconds.total = begun.elapsed().as_secs_f64();
     Ok(report)
@@ -198,7 +206,7 @@ impl Run<'_> {
 }
 
 /// An error with its causes as one sentence, for reports.
-fn in_a_sentence(error: &dyn std::error::Error) -> String {
+pub(crate) fn in_a_sentence(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

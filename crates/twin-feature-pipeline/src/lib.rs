@@ -7,16 +7,21 @@
 pub mod chunk;
 pub mod clean;
 mod date;
+pub mod exercise;
 pub mod fetch;
 mod ingest;
 mod page;
 mod report;
+pub mod server;
 pub mod source;
 pub mod views;
 pub mod warehouse;
 
 pub use self::ingest::{IngestError, IngestOptions, Synced, build_view, feature_view, ingest, remove_source, sync};
 pub use self::page::{Hints, Media, Page};
-pub use self::report::{ChunkStatistics, Duplicate, IngestReport, Seconds, Skip};
-pub use self::source::{ExportKind, Source, SourceError};
+pub use self::report::{
+    ChunkStatistics, Duplicate, Holdings, IngestReport, Inventory, LanguageShare, Seconds, Skip, SourceHoldings,
+    Weakness, WeaknessKind,
+};
+pub use self::source::{Account, ExportKind, Repository, Service, ServiceAddresses, Source, SourceError};
 pub use self::warehouse::{StoredSource, Warehouse, WarehouseError};

@@ -16,9 +16,20 @@ pub enum Media {
     Fragment,
     /// Text without markup.
     Text,
+    /// Markdown with components and expressions of JavaScript in it.
+    Mdx,
+    /// Djot: near to Markdown, with attributes.
+    Djot,
+    AsciiDoc,
+    /// reStructuredText.
+    Rst,
 }
 
 impl Media {
+    /// Every medium.
+    const ALL: [Self; 8] =
+        [Self::Markdown, Self::Html, Self::Fragment, Self::Text, Self::Mdx, Self::Djot, Self::AsciiDoc, Self::Rst];
+
     /// The name in the warehouse.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -26,12 +37,16 @@ impl Media {
             Self::Html => "html",
             Self::Fragment => "fragment",
             Self::Text => "text",
+            Self::Mdx => "mdx",
+            Self::Djot => "djot",
+            Self::AsciiDoc => "asciidoc",
+            Self::Rst => "rst",
         }
     }
 
     /// The medium with this name.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Self::Markdown, Self::Html, Self::Fragment, Self::Text].into_iter().find(|media| media.as_str() == name)
+        Self::ALL.into_iter().find(|media| media.as_str() == name)
     }
 }
 

@@ -5,6 +5,10 @@ use twin_domain::{AuthorId, FeatureViewId};
 
 use crate::clean::Masked;
 
+pub(crate) mod inventory;
+
+pub use self::inventory::{Holdings, Inventory, LanguageShare, SourceHoldings, Weakness, WeaknessKind};
+
 /// Something that was found and not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skip {
@@ -106,6 +110,8 @@ pub struct IngestReport {
     pub seconds: Seconds,
     /// Chunks embedded and loaded per second of those two stages; 0 when there were none.
     pub chunks_per_second: f64,
+    /// What there is of the author after this run, by source, and what a twin of it will be weak on.
+    pub inventory: Option<Inventory>,
     /// Whether the run was asked to stop before the end. What it had done is kept; the next run goes on from there.
     pub interrupted: bool,
 }
@@ -135,6 +141,7 @@ impl IngestReport {
             chunk_tokens: ChunkStatistics::default(),
             seconds: Seconds::default(),
             chunks_per_second: 0.0,
+            inventory: None,
             interrupted: false,
         }
     }

@@ -5,21 +5,26 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use crate::page::Media;
+use self::file::FileKind;
 
 pub(crate) mod export;
 pub(crate) mod feed;
+pub(crate) mod file;
 pub(crate) mod folder;
+pub(crate) mod git;
 pub(crate) mod rows;
+pub(crate) mod service;
 pub(crate) mod site;
 mod wikilinks;
 
 pub use self::export::ExportKind;
+pub use self::git::Repository;
+pub use self::service::{Account, Service, ServiceAddresses};
 
 /// A place that gives posts of one author, or of several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A folder of Markdown, HTML and text files, with all folders in it.
+    /// A folder of files with posts, with all folders in it.
     Folder(PathBuf),
     /// One such file.
     File(PathBuf),
@@ -27,6 +32,10 @@ pub enum Source {
     Rows(PathBuf),
     /// A file or folder that a service exported for its user.
     Export(PathBuf, ExportKind),
+    /// A Git repository, here or elsewhere, as it was last committed.
+    Git(Repository),
+    /// Somebody's posts on a service, through its public API.
+    Account(Account),
     /// The address of an RSS, Atom or JSON feed.
     Feed(Url),
     /// An address that may be a feed, a page that announces one, or a single post.
@@ -59,6 +68,12 @@ pub enum SourceError {
         #[source]
         source: std::io::Error,
     },
+    #[error("`{text}` is not an address that repositories are cloned from: write it as https://host/name.git")]
+    CloneAddress { text: String },
+    #[error("the repository {what} cannot be read: {problem}")]
+    Git { what: String, problem: String },
+    #[error("{account} cannot be read: {problem}")]
+    Account { account: String, problem: String },
     #[error("{url} could not be fetched")]
     Fetch {
         url: String,
@@ -73,20 +88,8 @@ pub enum SourceError {
     EmptyFeed { url: String },
 }
 
-/// The endings of files that posts are read from.
-const KINDS: [(&str, Media); 7] = [
-    ("md", Media::Markdown),
-    ("markdown", Media::Markdown),
-    ("mdx", Media::Markdown),
-    // Djot is close enough to Markdown that its prose reads the same.
-    ("dj", Media::Markdown),
-    ("html", Media::Html),
-    ("htm", Media::Html),
-    ("txt", Media::Text),
-];
-
 fn kinds() -> String {
-    KINDS.map(|(ending, _)| format!(".{ending}")).join(" ")
+    file::KINDS.map(|(ending, _)| format!(".{ending}")).join(" ")
 }
 
 impl Source {
@@ -96,6 +99,12 @@ impl Source {
     /// When it is none of these, or a file of an unknown kind.
     pub fn recognise(text: &str) -> Result<Self, SourceError> {
         let text = text.trim();
+        if let Some(account) = Account::named(text) {
+            return Ok(Self::Account(account));
+        }
+        if text.starts_with("git@") || text.starts_with("ssh://") || text.starts_with("git://") {
+            return Err(SourceError::CloneAddress { text: text.to_owned() });
+        }
         if let Ok(url) = Url::parse(text)
             && url.has_host()
         {
@@ -103,6 +112,9 @@ impl Source {
         }
         let path = Path::new(text);
         match fs_err::metadata(path) {
+            Ok(metadata) if metadata.is_dir() && git::is_repository(path) => {
+                Ok(Self::Git(Repository::Local(path.to_owned())))
+            }
             Ok(metadata) if metadata.is_dir() => {
                 let export = export::recognise(path)?.map(|kind| Self::Export(path.to_owned(), kind));
                 Ok(export.unwrap_or_else(|| Self::Folder(path.to_owned())))
@@ -119,6 +131,12 @@ impl Source {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(SourceError::Scheme { text: text.to_owned() });
         }
+        if let Some(account) = Account::at(&url) {
+            return Ok(Self::Account(account));
+        }
+        if git::is_clone_address(&url) {
+            return Ok(Self::Git(Repository::Remote(url)));
+        }
         let path = url.path().trim_end_matches('/').to_ascii_lowercase();
         let is_feed = [".xml", ".rss", ".atom", ".rdf", "/feed", "/rss", "/atom", "/feed.json"];
         Ok(if is_feed.iter().any(|ending| path.ends_with(ending)) { Self::Feed(url) } else { Self::Web(url) })
@@ -127,7 +145,7 @@ impl Source {
     fn from_file(path: &Path) -> Result<Self, SourceError> {
         match ending(path).as_str() {
             "jsonl" | "ndjson" => Ok(Self::Rows(path.to_owned())),
-            _ if media(path).is_some() => Ok(Self::File(path.to_owned())),
+            _ if FileKind::of(path).is_some() => Ok(Self::File(path.to_owned())),
             _ => match export::recognise(path)? {
                 Some(kind) => Ok(Self::Export(path.to_owned(), kind)),
                 None => Err(SourceError::UnknownFile { path: path.to_owned() }),
@@ -142,7 +160,7 @@ impl Source {
         let looks_like_host = host.contains('.')
             && !host.starts_with('.')
             && host.chars().all(|c| c.is_alphanumeric() || "-.:".contains(c))
-            && media(Path::new(host)).is_none()
+            && FileKind::of(Path::new(host)).is_none()
             && !matches!(ending(Path::new(host)).as_str(), "jsonl" | "ndjson" | "zip" | "csv" | "json" | "xml");
         if !looks_like_host {
             return Err(unknown());
@@ -158,6 +176,8 @@ impl Source {
             Self::File(_) => "file",
             Self::Rows(_) => "rows",
             Self::Export(..) => "export",
+            Self::Git(_) => "git",
+            Self::Account(_) => "account",
             // A page may turn out to be a feed; both are one kind of source.
             Self::Feed(_) | Self::Web(_) => "web",
         }
@@ -169,7 +189,11 @@ impl Source {
             Self::Folder(path) | Self::File(path) | Self::Rows(path) | Self::Export(path, _) => {
                 fs_err::canonicalize(path).unwrap_or_else(|_| path.clone()).display().to_string()
             }
-            Self::Feed(url) | Self::Web(url) => url.to_string(),
+            Self::Git(Repository::Local(path)) => {
+                fs_err::canonicalize(path).unwrap_or_else(|_| path.clone()).display().to_string()
+            }
+            Self::Account(account) => account.to_string(),
+            Self::Git(Repository::Remote(url)) | Self::Feed(url) | Self::Web(url) => url.to_string(),
         }
     }
 }
@@ -183,16 +207,13 @@ impl fmt::Display for Source {
             Self::Rows(path) => write!(f, "the rows of {}", path.display()),
             Self::Export(path, ExportKind::Zip) => write!(f, "the posts in the zip {}", path.display()),
             Self::Export(path, kind) => write!(f, "the {kind} export {}", path.display()),
+            Self::Git(Repository::Local(path)) => write!(f, "the Git repository {}", path.display()),
+            Self::Git(Repository::Remote(url)) => write!(f, "the Git repository {url}"),
+            Self::Account(account) => write!(f, "the posts of {} on {}", account.user, account.service),
             Self::Feed(url) => write!(f, "the feed {url}"),
             Self::Web(url) => write!(f, "the web address {url}"),
         }
     }
-}
-
-/// What a file is written in, by its ending.
-pub(crate) fn media(path: &Path) -> Option<Media> {
-    let ending = ending(path);
-    KINDS.iter().find(|(kind, _)| *kind == ending).map(|(_, media)| *media)
 }
 
 fn ending(path: &Path) -> String {
@@ -210,6 +231,38 @@ mod tests {
         assert!(feed("https://a.org/index.xml") && feed("http://a.org/feed/") && feed("a.org/atom.xml"));
         assert!(web("https://a.org") && web("a.org/blog") && web("localhost.localdomain:8080/x"));
         assert_eq!(Source::recognise("a.org").unwrap(), Source::Web(Url::parse("https://a.org").unwrap()));
+    }
+
+    #[test]
+    fn accounts_and_repositories_are_recognised() {
+        for text in [
+            "devto:ben",
+            "https://dev.to/ben",
+            "hashnode:ada",
+            "https://hashnode.com/@ada",
+            "github:ada",
+            "https://github.com/ada",
+            "mastodon:ada@social.example",
+            "@ada@social.example",
+            "bluesky:ada.bsky.social",
+            "https://bsky.app/profile/ada.bsky.social",
+            "hackernews:ada",
+            "https://news.ycombinator.com/user?id=ada",
+        ] {
+            let found = Source::recognise(text).unwrap();
+            assert!(matches!(found, Source::Account(_)), "{text}: {found:?}");
+            // What the warehouse remembers is recognised again.
+            assert_eq!(Source::recognise(&found.location()).unwrap(), found);
+        }
+        for text in
+            ["https://github.com/ada/notes", "https://gitlab.com/a/b/c", "https://a.org/x.git", "codeberg.org/a/b"]
+        {
+            assert!(matches!(Source::recognise(text), Ok(Source::Git(Repository::Remote(_)))), "{text}");
+        }
+        for text in ["https://github.com/ada/notes/issues", "https://github.com/", "https://dev.to/ben/a-post-1"] {
+            assert!(matches!(Source::recognise(text), Ok(Source::Web(_))), "{text}");
+        }
+        assert!(matches!(Source::recognise("git@github.com:a/b"), Err(SourceError::CloneAddress { .. })));
     }
 
     #[test]

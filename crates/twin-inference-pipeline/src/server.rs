@@ -81,6 +81,8 @@ pub struct ServerState {
     ending: CancellationToken,
     /// Answers that are being written, whether or not somebody still reads them.
     answers: TaskTracker,
+    /// Routes of another pipeline that ask for the key, and its pages, which do not.
+    others: Option<Box<(Router<Self>, Router<Self>)>>,
 }
 
 impl ServerState {
@@ -93,7 +95,14 @@ impl ServerState {
             stopping: CancellationToken::new(),
             ending: CancellationToken::new(),
             answers: TaskTracker::new(),
+            others: None,
         }
+    }
+
+    /// Serves another pipeline's routes, too: `guarded` like the API, `pages` like the pages.
+    pub fn with_routes(mut self, guarded: Router<Self>, pages: Router<Self>) -> Self {
+        self.others = Some(Box::new((guarded, pages)));
+        self
     }
 
     /// Asks for the right to one answer, counting who is turned away.
@@ -132,6 +141,7 @@ impl ServerState {
 
 /// The routes.
 pub fn router(state: ServerState) -> Router {
+    let (guarded, other_pages) = state.others.clone().map(|others| *others).unwrap_or_default();
     Router::new()
         .route("/api/authors", get(api::authors))
         .route("/api/chat", post(api::chat))
@@ -142,8 +152,10 @@ pub fn router(state: ServerState) -> Router {
         .route("/v1/chat/completions", post(openai::chat_completions))
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/metrics", get(metrics::metrics))
+        .merge(guarded)
         .route_layer(middleware::from_fn_with_state(state.clone(), guard::api_key))
         .merge(pages::router())
+        .merge(other_pages)
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .fallback(openai::not_found)

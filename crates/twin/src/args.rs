@@ -35,7 +35,7 @@ pub struct GlobalArguments {
 pub enum Command {
     /// Make a twin of a sample author and open it: collect, embed, train, evaluate, register, release, serve
     Quickstart(QuickstartArguments),
-    /// Collect an author's posts from a site, a feed, an export, a folder or a file, and load their features
+    /// Collect an author's posts from wherever they are published, and load their features
     Ingest(IngestArguments),
     /// Read every source again and take in what changed
     Sync(SyncArguments),
@@ -89,7 +89,9 @@ pub struct QuickstartArguments {
 
 #[derive(Debug, Args)]
 pub struct IngestArguments {
-    /// The address of a site, a feed or a page; an export file of a service; a folder or a file
+    /// A site, a feed, a page or a repository by its address; a folder, a repository, a file or an export by its path;
+    /// somebody's posts on a service by name: devto:NAME, hashnode:NAME, github:NAME, bluesky:NAME, hackernews:NAME,
+    /// mastodon:NAME@SERVER
     pub source: String,
     /// Whose posts these are, as in `ada-lovelace`
     #[arg(long)]
@@ -131,6 +133,11 @@ pub struct SourcesArguments {
 pub enum SourcesCommand {
     /// List sources with their numbers
     List {
+        #[arg(long)]
+        author: Option<AuthorId>,
+    },
+    /// What there is of each author, by source, and what a twin of it will be weak on
+    Report {
         #[arg(long)]
         author: Option<AuthorId>,
     },
@@ -317,6 +324,8 @@ pub enum BenchCommand {
     Retrieval(BenchRetrievalArguments),
     /// How well the style ruler tells real authors apart
     Verification(VerificationArguments),
+    /// How well and how fast main texts are found in pages, beside trafilatura
+    Extraction(ExtractionArguments),
     /// Every known trick on every measure, and what stops it; prints a Markdown table
     Cheats(CheatsArguments),
 }
@@ -337,6 +346,19 @@ pub struct BenchStyleArguments {
     /// Where the report and its figures go [default: `bench` in the data directory]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ExtractionArguments {
+    /// Where the gold sets are
+    #[arg(long, default_value = "../shared/data/dev", value_name = "DIR")]
+    pub data: PathBuf,
+    /// A Python that has trafilatura; without one only our own figures are printed
+    #[arg(long, default_value = "python3", value_name = "PROGRAM")]
+    pub python: String,
+    /// What runs the peer
+    #[arg(long, default_value = "eval/extraction/peer.py", value_name = "FILE")]
+    pub peer: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ use anyhow::Context;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
+use twin_feature_pipeline::ServiceAddresses;
 use twin_feature_store::{Quantization, ServerOptions, WriteOrder};
 use twin_models::language::Projection;
 
@@ -54,8 +55,10 @@ pub struct FeatureSettings {
     pub allow_net: Vec<String>,
     /// Whether e-mail addresses, phone numbers and keys are masked before anything is embedded.
     pub mask_private: bool,
-    /// How often `twin serve` reads all sources again, in hours; 0 is never.
-    pub sync_every_hours: u32,
+    /// How often `twin serve` reads all sources again, in hours; 0 is never. Fractions are hours, too.
+    pub sync_every_hours: f64,
+    /// Where the APIs of services are from which posts are read by a user's name.
+    pub services: ServiceAddresses,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -190,7 +193,8 @@ impl Config {
                 max_chunk_tokens: 220,
                 allow_net: Vec::new(),
                 mask_private: true,
-                sync_every_hours: 0,
+                sync_every_hours: 0.0,
+                services: ServiceAddresses::default(),
             },
             store: default_store(),
             training: TrainingSettings {
@@ -221,6 +225,11 @@ impl Config {
 
     pub fn registry(&self) -> PathBuf {
         self.data_dir.join("registry")
+    }
+
+    /// Where clones of repositories are kept.
+    pub fn clones(&self) -> PathBuf {
+        self.data_dir.join("clones")
     }
 
     pub fn runs(&self) -> PathBuf {

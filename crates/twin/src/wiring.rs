@@ -152,6 +152,8 @@ impl Wiring {
             max_chunk_tokens: self.config.features.max_chunk_tokens,
             mask_private: self.config.features.mask_private,
             fetch: FetchConfig { allow_net: self.config.features.allow_net.clone(), ..FetchConfig::default() },
+            services: self.config.features.services.clone(),
+            clones: Some(self.config.clones()),
             ..IngestOptions::default()
         }
     }

@@ -23,6 +23,21 @@ pub(crate) struct FrontMatter {
     pub(crate) language: Option<String>,
 }
 
+impl FrontMatter {
+    /// What is stated here, or else in `other`.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            title: self.title.or(other.title),
+            date: self.date.or(other.date),
+            tags: if self.tags.is_empty() { other.tags } else { self.tags },
+            url: self.url.or(other.url),
+            draft: self.draft || other.draft,
+            byline: self.byline.or(other.byline),
+            language: self.language.or(other.language),
+        }
+    }
+}
+
 /// Takes the front matter off a post. A post without any is all body.
 pub(crate) fn split(text: &str) -> (FrontMatter, &str) {
     for (fence, ends, read) in
@@ -89,7 +104,8 @@ fn by_line(header: &str, separator: char) -> Map<String, Value> {
     pairs.collect()
 }
 
-fn interpret(map: &Map<String, Value>) -> FrontMatter {
+/// What the fields of a header mean.
+pub(crate) fn interpret(map: &Map<String, Value>) -> FrontMatter {
     let map: Map<String, Value> = map.iter().map(|(key, value)| (key.to_lowercase(), value.clone())).collect();
     let first = |keys: &[&str]| keys.iter().find_map(|key| map.get(*key).and_then(text));
     let dates = ["date", "pubdate", "publishdate", "published", "publish_date", "created", "date_published"];
@@ -103,7 +119,9 @@ fn interpret(map: &Map<String, Value>) -> FrontMatter {
         date: dates.iter().find_map(|key| map.get(*key).and_then(text).and_then(|text| date::parse(&text))),
         tags: tags(&map),
         url: first(&["canonical_url", "canonical", "canonicalurl", "url", "permalink", "path", "slug"]),
-        draft: is("draft", true) || is("published", false),
+        draft: is("draft", true)
+            || is("published", false)
+            || map.get("status").and_then(Value::as_str) == Some("draft"),
         byline: first(&["author", "authors", "by"]),
         language: first(&["lang", "language", "locale"]),
     }

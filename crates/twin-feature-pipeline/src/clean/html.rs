@@ -105,6 +105,18 @@ pub(crate) fn title(html: &str) -> Option<String> {
     Some(title.trim().to_owned()).filter(|title| !title.is_empty())
 }
 
+/// All text of a piece of HTML but that of scripts, styles and pictures.
+pub(crate) fn all_text(html: &str) -> Option<String> {
+    let mut page = parse(html).ok()?;
+    let unseen: Vec<_> = select(&page, "script, style, svg").map(|element| element.id()).collect();
+    for id in unseen {
+        if let Some(mut node) = page.tree.get_mut(id) {
+            node.detach();
+        }
+    }
+    Some(page.root_element().text().collect::<Vec<_>>().join(" "))
+}
+
 /// The text of a piece of HTML on one line; what cannot be parsed safely is given back as it is.
 pub(crate) fn text_of(html: &str) -> String {
     if !html.contains(['<', '&']) {

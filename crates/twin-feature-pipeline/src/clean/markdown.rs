@@ -80,6 +80,23 @@ pub(crate) fn first_heading(text: &str) -> Option<String> {
     title.map(|title| title.trim().to_owned()).filter(|title| !title.is_empty())
 }
 
+/// The text without its marks.
+pub(crate) fn visible(markdown: &str) -> String {
+    let mut text = String::with_capacity(markdown.len());
+    for event in Parser::new_ext(markdown, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH) {
+        match event {
+            Event::Text(piece) | Event::Code(piece) => text.push_str(&piece),
+            Event::SoftBreak | Event::HardBreak | Event::End(TagEnd::Paragraph | TagEnd::Heading(_) | TagEnd::Item) => {
+                text.push('\n');
+            }
+            Event::End(TagEnd::TableCell) => text.push(' '),
+            Event::End(TagEnd::CodeBlock | TagEnd::TableRow | TagEnd::TableHead) => text.push('\n'),
+            _ => {}
+        }
+    }
+    text
+}
+
 /// Byte ranges of code, blocks and spans, in order.
 pub(crate) fn code_ranges(text: &str) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();

@@ -71,7 +71,7 @@ pub(crate) fn mask(text: &str) -> (String, Masked) {
     (masked, counts)
 }
 
-fn pattern(text: &str) -> Regex {
+pub(crate) fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a constant of this file, each of which a test compiles")
 }
 

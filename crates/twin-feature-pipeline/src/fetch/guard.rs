@@ -89,7 +89,7 @@ impl Allowed {
     }
 
     /// The addresses of a name, unless one of them is denied: a name that points inside is not trusted to point outside.
-    fn filter(&self, name: &str, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Denied> {
+    pub(super) fn filter(&self, name: &str, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Denied> {
         if !self.has_name(name) && addresses.iter().any(|address| is_denied(address.ip())) {
             return Err(Denied::Address(name.to_owned()));
         }

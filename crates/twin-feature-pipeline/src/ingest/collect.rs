@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::{IngestError, Run, web};
+use super::{IngestError, Run, git, web};
 use crate::page::Page;
 use crate::report::{IngestReport, Skip};
 use crate::source::rows::Rows;
@@ -47,6 +47,8 @@ pub(super) async fn pages(run: &Run<'_>, report: &mut IngestReport) -> Result<Co
             rows_of(run, begin().await?.id, path, rows, report).await?
         }
         Source::Export(path, kind) => posts_of(run, begin().await?.id, path, *kind, report).await?,
+        Source::Git(repository) => git::posts(run, begin().await?.id, repository, report).await?,
+        Source::Account(account) => web::account(run, begin().await?, account, report).await?,
         Source::Feed(url) => web::pages(run, begin().await?, url, true, report).await?,
         Source::Web(url) => web::pages(run, begin().await?, url, false, report).await?,
     };
@@ -63,15 +65,17 @@ async fn files(
     report: &mut IngestReport,
 ) -> Result<Collected, IngestError> {
     let complete = limit(run, &mut files, report);
-    report.found = files.len() + skips.len();
+    report.found = skips.len();
     for (batch, paths) in files.chunks(BATCH).enumerate() {
         run.update("reading", batch * BATCH, Some(files.len()), "files", "");
         if run.interrupted(report) {
             break;
         }
         let (root, paths, most) = (root.to_owned(), paths.to_vec(), run.options.max_document_bytes);
-        let read = move || paths.iter().map(|path| folder::read(&root, path, most)).collect::<Vec<_>>();
-        let (pages, unread) = sorted(tokio::task::spawn_blocking(read).await?);
+        let read = move || paths.iter().flat_map(|path| folder::read(&root, path, most)).collect::<Vec<_>>();
+        let posts = tokio::task::spawn_blocking(read).await?;
+        report.found += posts.len();
+        let (pages, unread) = sorted(posts);
         skips.extend(unread);
         run.warehouse.put_pages(source, &pages, run.now).await?;
     }
@@ -108,7 +112,6 @@ async fn rows_of(
     Ok(Collected { source, skips, complete, gone: Vec::new() })
 }
 
-/// Reads an export on a thread of its own, which waits while pages are committed, so that few are in memory at a time.
 async fn posts_of(
     run: &Run<'_>,
     source: SourceId,
@@ -116,12 +119,20 @@ async fn posts_of(
     kind: ExportKind,
     report: &mut IngestReport,
 ) -> Result<Collected, IngestError> {
-    let (sender, mut receiver) = tokio::sync::mpsc::channel(BATCH);
     let (path, most_bytes) = (path.to_owned(), run.options.max_document_bytes);
-    let reading = tokio::task::spawn_blocking(move || {
-        // Nobody listening means that the run was interrupted.
-        export::read(&path, kind, most_bytes, &mut |post| sender.blocking_send(post).is_ok())
-    });
+    streamed(run, source, report, move |each| export::read(&path, kind, most_bytes, each)).await
+}
+
+/// Reads on a thread of its own, which waits while pages are committed, so that few are in memory at a time.
+pub(super) async fn streamed(
+    run: &Run<'_>,
+    source: SourceId,
+    report: &mut IngestReport,
+    read: impl FnOnce(&mut export::Each<'_>) -> Result<(), SourceError> + Send + 'static,
+) -> Result<Collected, IngestError> {
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(BATCH);
+    // Nobody listening means that the run was interrupted.
+    let reading = tokio::task::spawn_blocking(move || read(&mut |post| sender.blocking_send(post).is_ok()));
     let (mut skips, mut batch) = (Vec::new(), Vec::with_capacity(BATCH));
     while receiver.recv_many(&mut batch, BATCH).await > 0 {
         if run.interrupted(report) || report.found >= run.options.max_pages {

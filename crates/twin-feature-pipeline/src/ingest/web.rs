@@ -14,14 +14,17 @@ use url::Url;
 use super::collect::{BATCH, Collected, limit};
 use super::{IngestError, Run, in_a_sentence};
 use crate::clean::{canonical_url, encoding};
-use crate::fetch::{Answer, FetchError, Fetched, Fetcher, Validators};
+use crate::fetch::{Answer, FetchConfig, FetchError, Fetched, Fetcher, Validators};
 use crate::page::{Hints, Media, Page};
 use crate::report::IngestReport;
 use crate::source::SourceError;
 use crate::source::feed::{self, Entry, Found, FoundFeed};
 use crate::warehouse::{SourceRun, StoredResponse};
 
+mod account;
 mod discover;
+
+pub(super) use self::account::account;
 
 /// How many pages are fetched at a time; each host gets fewer.
 const FETCHES: usize = 8;
@@ -34,8 +37,7 @@ pub(super) async fn pages(
     must_be_feed: bool,
     report: &mut IngestReport,
 ) -> Result<Collected, IngestError> {
-    let fetcher = Fetcher::new(run.options.fetch.clone())?;
-    let web = Web { run, source, fetcher, confirmed: Mutex::default(), gone: Mutex::default() };
+    let web = Web::new(run, source, run.options.fetch.clone())?;
     run.update("fetching", 0, None, "pages", url.as_str());
     match web.look(url, must_be_feed).await? {
         Found::Page(page) => {
@@ -65,6 +67,13 @@ struct Web<'a> {
     confirmed: Mutex<Vec<String>>,
     /// Keys of pages that were had before and of which the server says that they are gone.
     gone: Mutex<Vec<String>>,
+}
+
+impl<'a> Web<'a> {
+    fn new(run: &'a Run<'a>, source: SourceRun, config: FetchConfig) -> Result<Self, FetchError> {
+        let fetcher = Fetcher::new(config)?;
+        Ok(Self { run, source, fetcher, confirmed: Mutex::default(), gone: Mutex::default() })
+    }
 }
 
 impl Web<'_> {

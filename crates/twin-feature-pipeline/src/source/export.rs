@@ -12,20 +12,22 @@ use url::Url;
 
 use self::archive::Archive;
 use super::SourceError;
+use super::file::{self, FileKind};
 use super::folder::escaped_file_url;
 use crate::clean::{canonical_url, encoding};
 use crate::page::Page;
 use crate::report::Skip;
 
 pub(crate) mod archive;
+mod bluesky;
 mod json_posts;
 mod linkedin;
-mod mastodon;
+pub(crate) mod mastodon;
 mod mbox;
 mod medium;
 mod newsletters;
 pub(crate) mod records;
-mod threads;
+pub(crate) mod threads;
 mod x;
 mod xml_posts;
 
@@ -47,6 +49,8 @@ pub enum ExportKind {
     LinkedIn,
     X,
     Mastodon,
+    /// The CAR file of an account, or its records as JSON.
+    Bluesky,
     /// A mailbox of newsletters that were sent.
     Mbox,
     /// A zip with posts as files.
@@ -68,6 +72,7 @@ impl fmt::Display for ExportKind {
             Self::LinkedIn => "LinkedIn",
             Self::X => "X (Twitter)",
             Self::Mastodon => "Mastodon",
+            Self::Bluesky => "Bluesky",
             Self::Mbox => "mailbox",
             Self::Zip => "zip",
         })
@@ -149,11 +154,16 @@ fn by_start(start: &str) -> Option<ExportKind> {
             Some(ExportKind::WordPressRest)
         } else if has("\"publication_status\"") && has("\"categories\"") {
             Some(ExportKind::Curated)
+        } else if has(bluesky::POSTS) {
+            Some(ExportKind::Bluesky)
         } else if has("\"OrderedCollection\"") {
             Some(ExportKind::Mastodon)
         } else {
             None
         };
+    }
+    if bluesky::is_car(start) {
+        return Some(ExportKind::Bluesky);
     }
     let header = trimmed.lines().next().unwrap_or_default();
     if header.contains("web_title") && header.contains("content_html") {
@@ -174,27 +184,44 @@ pub(crate) fn read(path: &Path, kind: ExportKind, most_bytes: u64, each: &mut Ea
     for skip in std::mem::take(&mut archive.skips) {
         each(Err(skip));
     }
+    let mut export = Export { archive, most_bytes };
+    posts(&mut export, kind, each).map_err(|problem| SourceError::DamagedExport { path: path.to_owned(), problem })
+}
+
+/// The posts of an export that is one file in memory, whatever it is.
+pub(crate) fn of_bytes(name: &str, bytes: Vec<u8>, most_bytes: u64) -> Vec<Page> {
+    let mut archive = Archive::of_file(name, bytes);
+    let Some(kind) = by_layout(&mut archive).or_else(|| by_start(&archive.start(name))) else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut export = Export { archive, most_bytes };
+    // What breaks off gives what was before.
+    let _ = posts(&mut export, kind, &mut |post| {
+        found.extend(post);
+        true
+    });
+    found
+}
+
+fn posts(export: &mut Export, kind: ExportKind, each: &mut Each<'_>) -> Result<(), String> {
     let mut times_seen = HashMap::new();
     let each: &mut Each<'_> = &mut |post| each(post.map(|page| told_apart(page, &mut times_seen)));
-    let mut export = Export { archive, most_bytes };
-    let archive_problem = |problem| SourceError::DamagedExport { path: path.to_owned(), problem };
     match kind {
-        ExportKind::WordPress => xml_posts::wordpress(&mut export, each),
-        ExportKind::Blogger => xml_posts::blogger(&mut export, each),
-        ExportKind::WordPressRest => json_posts::wordpress(&mut export, each),
-        ExportKind::Ghost => json_posts::ghost(&mut export, each),
-        ExportKind::Curated => json_posts::curated(&mut export, each),
-        ExportKind::Medium => medium::posts(&mut export, each),
-        ExportKind::Substack => newsletters::substack(&mut export, each),
-        ExportKind::Beehiiv => newsletters::beehiiv(&mut export, each),
-        ExportKind::Buttondown => newsletters::buttondown(&mut export, each),
-        ExportKind::LinkedIn => linkedin::posts(&mut export, each),
-        ExportKind::X => x::posts(&mut export, each),
-        ExportKind::Mastodon => mastodon::posts(&mut export, each),
-        ExportKind::Mbox => mbox::posts(&mut export, each),
-        ExportKind::Zip => files(&mut export, each),
+        ExportKind::WordPress => xml_posts::wordpress(export, each),
+        ExportKind::Blogger => xml_posts::blogger(export, each),
+        ExportKind::WordPressRest => json_posts::wordpress(export, each),
+        ExportKind::Ghost => json_posts::ghost(export, each),
+        ExportKind::Curated => json_posts::curated(export, each),
+        ExportKind::Medium => medium::posts(export, each),
+        ExportKind::Substack => newsletters::substack(export, each),
+        ExportKind::Beehiiv => newsletters::beehiiv(export, each),
+        ExportKind::Buttondown => newsletters::buttondown(export, each),
+        ExportKind::LinkedIn => linkedin::posts(export, each),
+        ExportKind::X => x::posts(export, each),
+        ExportKind::Mastodon => mastodon::posts(export, each),
+        ExportKind::Bluesky => bluesky::posts(export, each),
+        ExportKind::Mbox => mbox::posts(export, each),
+        ExportKind::Zip => files(export, each),
     }
-    .map_err(archive_problem)
 }
 
 /// Exports give two posts one number now and then; the second must not take the place of the first.
@@ -244,21 +271,18 @@ impl Export {
 
 /// A zip of posts as files is read like a folder of them.
 fn files(export: &mut Export, each: &mut Each<'_>) -> Result<(), String> {
-    let names = export.archive.matching(|name| super::media(Path::new(name)).is_some());
+    let names = export.archive.matching(|name| FileKind::of(Path::new(name)).is_some());
     if names.is_empty() {
         return Err("it is no export of a service that is known here, and has no files that posts are read from".into());
     }
     for name in names {
-        let media = super::media(Path::new(&name)).unwrap_or(crate::page::Media::Text);
+        let Some(kind) = FileKind::of(Path::new(&name)) else { continue };
         let url = export.url(None, &name);
-        let page = export.post(&name).map(|body| Page {
-            url,
-            media,
-            body: super::wikilinks::resolved(media, body),
-            hints: crate::page::Hints::default(),
-            key: name,
-        });
-        if !each(page) {
+        let posts = match export.archive.read(&name, kind.most_bytes(export.most_bytes)) {
+            Ok(bytes) => file::pages(kind, bytes, &name, &url, export.most_bytes),
+            Err(reason) => vec![Err(Skip { what: name, reason })],
+        };
+        if !posts.into_iter().all(&mut *each) {
             break;
         }
     }

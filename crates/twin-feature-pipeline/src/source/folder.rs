@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use super::{SourceError, media};
-use crate::clean::{Rejection, encoding};
-use crate::page::{Hints, Media, Page};
+use super::SourceError;
+use super::file::{self, FileKind};
+use crate::clean::Rejection;
+use crate::page::Page;
 use crate::report::Skip;
 
 /// Deeper folders are not walked.
@@ -54,7 +55,7 @@ fn walk(root: &Path, found: Vec<fs_err::DirEntry>, depth: usize, listing: &mut L
         }
         match entry.file_type() {
             Err(error) => skip(error.to_string()),
-            Ok(kind) if kind.is_symlink() && (media(&path).is_some() || path.is_dir()) => {
+            Ok(kind) if kind.is_symlink() && (FileKind::of(&path).is_some() || path.is_dir()) => {
                 skip("a symbolic link: what it points to is not read".to_owned());
             }
             Ok(kind) if kind.is_dir() && depth >= MAX_DEPTH => skip(format!("more than {MAX_DEPTH} folders deep")),
@@ -62,25 +63,20 @@ fn walk(root: &Path, found: Vec<fs_err::DirEntry>, depth: usize, listing: &mut L
                 Ok(inner) => walk(root, inner, depth + 1, listing),
                 Err(error) => skip(error.to_string()),
             },
-            Ok(kind) if kind.is_file() && media(&path).is_some() => listing.files.push(path),
+            Ok(kind) if kind.is_file() && FileKind::of(&path).is_some() => listing.files.push(path),
             Ok(_) => listing.others += 1,
         }
     }
 }
 
-/// Reads one file of a folder. `root` is the folder, or the file itself when it is the whole source.
-pub(crate) fn read(root: &Path, path: &Path, most_bytes: u64) -> Result<Page, Skip> {
+/// Reads the posts in one file of a folder. `root` is the folder, or the file itself when it is the whole source.
+pub(crate) fn read(root: &Path, path: &Path, most_bytes: u64) -> Vec<Result<Page, Skip>> {
     let key = key(root, path);
-    let skip = |reason: String| Skip { what: key.clone(), reason };
-    let bytes = read_at_most(path, most_bytes).map_err(&skip)?;
-    let media = media(path).unwrap_or(Media::Text);
-    let body = match media {
-        Media::Html | Media::Fragment => encoding::decode_page(&bytes, None),
-        Media::Markdown | Media::Text => encoding::decode_file(&bytes),
-    };
-    let body = body.map_err(|rejection| skip(rejection.to_string()))?;
-    let body = super::wikilinks::resolved(media, body);
-    Ok(Page { url: file_url(root, &key), media, body, hints: Hints::default(), key })
+    let kind = FileKind::of(path).unwrap_or(FileKind::Text(crate::page::Media::Text));
+    match read_at_most(path, kind.most_bytes(most_bytes)) {
+        Ok(bytes) => file::pages(kind, bytes, &key, &file_url(root, &key), most_bytes),
+        Err(reason) => vec![Err(Skip { what: key, reason })],
+    }
 }
 
 /// The size is looked at before anything is read, and again while reading: a file may grow, or lie.

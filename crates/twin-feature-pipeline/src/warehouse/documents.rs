@@ -1,11 +1,15 @@
 //! Cleaned documents.
 
+use futures::TryStreamExt;
 use jiff::Timestamp;
+use jiff::tz::Offset;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use twin_domain::{AuthorId, Digest, Document, DocumentId, DocumentInfo};
 
 use super::{SourceId, Warehouse, WarehouseError, failed, json, unreadable};
+use crate::report::inventory::Counter;
+use crate::report::{Inventory, SourceHoldings};
 
 /// A document with the page that it was made from.
 #[derive(Debug, Clone)]
@@ -35,6 +39,33 @@ impl Warehouse {
         let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(author.as_str());
         let rows = query.fetch_all(&self.pool).await.map_err(failed("read documents"))?;
         rows.iter().map(document).collect()
+    }
+
+    /// What there is of an author, by source, and what a twin of it will be weak on.
+    ///
+    /// # Errors
+    /// When the warehouse cannot be read.
+    pub async fn inventory(&self, author: &AuthorId) -> Result<Inventory, WarehouseError> {
+        let failed = failed("count what there is");
+        let statement = "SELECT source, date, language, text FROM documents WHERE author = ? AND gone_since IS NULL";
+        let mut rows = sqlx::query(statement).bind(author.as_str()).fetch(&self.pool);
+        let mut counter = Counter::default();
+        while let Some(row) = rows.try_next().await.map_err(&failed)? {
+            let date: Option<String> = row.get("date");
+            let language: Option<String> = row.get("language");
+            let date = date.and_then(|date| date.parse().ok());
+            counter.add(row.get("source"), date, language.as_deref(), row.get("text"));
+        }
+        drop(rows);
+        let today = Offset::UTC.to_datetime(Timestamp::now()).date();
+        let (mut by_source, holdings, weaknesses) = counter.finish(today);
+        let sources = self.sources(Some(author)).await?.into_iter().map(|source| SourceHoldings {
+            holdings: by_source.remove(&source.id).unwrap_or_default(),
+            source: source.id,
+            kind: source.kind,
+            location: source.location,
+        });
+        Ok(Inventory { author: author.clone(), holdings, sources: sources.collect(), weaknesses })
     }
 
     /// One document.

@@ -3,6 +3,7 @@
 use twin_domain::{Author, AuthorId, FeatureStore};
 use twin_feature_pipeline::{IngestReport, Source};
 
+use super::sources;
 use crate::args::IngestArguments;
 use crate::output;
 use crate::wiring::Wiring;
@@ -93,6 +94,17 @@ pub fn print(report: &IngestReport) {
         output::line(format!("  gone from the source, taken out: {removed}"));
     }
     report.notes.iter().for_each(|note| output::line(format!("  {note}")));
+    if let Some(inventory) = &report.inventory {
+        let all = &inventory.holdings;
+        output::line(format!(
+            "  {} now has {} documents with {} words, {}",
+            report.author,
+            all.documents,
+            all.words,
+            sources::dates(all)
+        ));
+        sources::print_weaknesses(inventory);
+    }
     if report.interrupted {
         output::line("  stopped before the end; run the same command again to go on");
     }

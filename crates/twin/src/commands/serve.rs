@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use twin_domain::{FeatureStore, ModelRegistry};
+use twin_feature_pipeline::server::{self as features, Desk, DeskParts};
 use twin_inference_pipeline::conversations::Conversations;
 use twin_inference_pipeline::server::{self, ServerConfig, ServerState};
 use twin_inference_pipeline::twins::{InferenceConfig, TwinParts, Twins};
@@ -25,11 +26,27 @@ pub async fn run(wiring: &Wiring, bind: Option<String>) -> anyhow::Result<bool> 
     ));
     let cancel = wiring.cancel.clone();
     let stop = async move { stopped(&cancel).await };
+    let desk = desk(wiring).await?;
+    let state = ServerState::new(twins, config).with_routes(features::api(desk.clone()), features::pages());
     tokio::select! {
-        () = server::serve(listener, ServerState::new(twins, config), stop) => {}
-        () = sync::on_schedule(wiring, wiring.config.features.sync_every_hours) => {}
+        () = server::serve(listener, state, stop) => {}
+        () = sync::on_schedule(&desk, wiring.config.features.sync_every_hours) => {}
+    }
+    // What is being brought ends at a safe place; killing it would be safe, too.
+    if tokio::time::timeout(CLOSING, desk.stop()).await.is_err() {
+        output::remark("a run did not end in time; the next one goes on with it");
     }
     Ok(true)
+}
+
+/// How long a run of the page or the schedule may take to come to a safe place.
+const CLOSING: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// Where posts are brought on the page, and kept current.
+async fn desk(wiring: &Wiring) -> anyhow::Result<Desk> {
+    let store: Arc<dyn FeatureStore> = wiring.store().await?;
+    let (warehouse, embedder) = (wiring.warehouse().await?.clone(), wiring.embedder().await?);
+    Ok(Desk::new(DeskParts { warehouse, store, embedder, options: wiring.ingest_options() }))
 }
 
 /// The twins of this data directory.

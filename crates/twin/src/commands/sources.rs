@@ -1,8 +1,10 @@
 //! `twin sources`: the places that posts come from.
 
+use std::collections::BTreeSet;
+
 use anyhow::bail;
 use twin_domain::{AuthorId, FeatureStore};
-use twin_feature_pipeline::{StoredSource, remove_source};
+use twin_feature_pipeline::{Holdings, Inventory, StoredSource, remove_source};
 
 use crate::args::SourcesCommand;
 use crate::output;
@@ -11,6 +13,7 @@ use crate::wiring::Wiring;
 pub async fn run(wiring: &Wiring, command: SourcesCommand) -> anyhow::Result<bool> {
     match command {
         SourcesCommand::List { author } => list(wiring, author).await?,
+        SourcesCommand::Report { author } => report(wiring, author).await?,
         SourcesCommand::Pause { source } => pause(wiring, source, true).await?,
         SourcesCommand::Resume { source } => pause(wiring, source, false).await?,
         SourcesCommand::Remove { source } => remove(wiring, source).await?,
@@ -41,6 +44,52 @@ async fn list(wiring: &Wiring, author: Option<AuthorId>) -> anyhow::Result<()> {
         let header = ["source", "author", "kind", "location", "documents", "skipped", "state", "last read (UTC)"];
         output::table(&header, sources.iter().map(row));
     })
+}
+
+async fn report(wiring: &Wiring, author: Option<AuthorId>) -> anyhow::Result<()> {
+    let warehouse = wiring.warehouse().await?;
+    let sources = warehouse.sources(author.as_ref()).await?;
+    let authors: BTreeSet<AuthorId> = sources.into_iter().map(|source| source.author).collect();
+    let mut inventories = Vec::new();
+    for author in authors {
+        inventories.push(warehouse.inventory(&author).await?);
+    }
+    output::result(wiring.json, &inventories, |inventories| inventories.iter().for_each(print_inventory))
+}
+
+/// An inventory for people.
+fn print_inventory(inventory: &Inventory) {
+    let row = |name: String, holdings: &Holdings| {
+        let languages = holdings.languages.iter().map(|share| format!("{} {}", share.language, share.documents));
+        vec![
+            name,
+            holdings.documents.to_string(),
+            holdings.words.to_string(),
+            dates(holdings),
+            languages.collect::<Vec<_>>().join(", "),
+        ]
+    };
+    let sources =
+        inventory.sources.iter().map(|source| row(format!("{} {}", source.source, source.location), &source.holdings));
+    let all = row(inventory.author.to_string(), &inventory.holdings);
+    output::table(&["", "documents", "words", "dates", "languages"], sources.chain([all]));
+    print_weaknesses(inventory);
+}
+
+/// What a twin will be weak on.
+pub fn print_weaknesses(inventory: &Inventory) {
+    for weakness in &inventory.weaknesses {
+        output::line(format!("  weak: {}", weakness.message));
+    }
+}
+
+/// The days that documents are of.
+pub fn dates(holdings: &Holdings) -> String {
+    match (holdings.oldest, holdings.newest) {
+        (Some(oldest), Some(newest)) if oldest != newest => format!("{oldest} to {newest}"),
+        (Some(day), _) => day.to_string(),
+        _ => "no dates".to_owned(),
+    }
 }
 
 async fn pause(wiring: &Wiring, source: i64, paused: bool) -> anyhow::Result<()> {

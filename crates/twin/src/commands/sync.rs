@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use twin_domain::progress::Silent;
 use twin_domain::{AuthorId, FeatureStore, Progress};
+use twin_feature_pipeline::server::Desk;
 use twin_feature_pipeline::{IngestReport, StoredSource, Synced};
 
 use super::ingest;
@@ -54,34 +54,26 @@ async fn sync(
 }
 
 /// Reads every source again each time so many hours have passed; never, when there are none. Does not end by itself.
-pub async fn on_schedule(wiring: &Wiring, hours: u32) {
-    if hours == 0 {
+pub async fn on_schedule(desk: &Desk, hours: f64) {
+    if hours.is_nan() || hours <= 0.0 {
         return std::future::pending().await;
     }
-    loop {
-        tokio::time::sleep(std::time::Duration::from_secs(u64::from(hours) * 3600)).await;
-        if let Err(error) = everything(wiring).await {
-            output::remark(format!("the sources could not be read again: {error:#}"));
+    // A year is as good as never.
+    let every = std::time::Duration::from_secs_f64(hours.min(24.0 * 365.0) * 3600.0);
+    desk.on_schedule(every, &|outcome| match outcome {
+        Ok(Synced { source, outcome: Ok(report) }) => output::remark(format!(
+            "{}: {} new, {} changed, {} removed",
+            source.location,
+            report.new,
+            report.changed,
+            report.removed.len()
+        )),
+        Ok(Synced { source, outcome: Err(error) }) => {
+            output::remark(format!("{}: {:#}", source.location, anyhow::Error::from(error)));
         }
-    }
-}
-
-async fn everything(wiring: &Wiring) -> anyhow::Result<()> {
-    for author in authors(wiring, None).await? {
-        for Synced { source, outcome } in sync(wiring, author, &[], &Silent).await? {
-            match outcome {
-                Ok(report) => output::remark(format!(
-                    "{}: {} new, {} changed, {} removed",
-                    source.location,
-                    report.new,
-                    report.changed,
-                    report.removed.len()
-                )),
-                Err(error) => output::remark(format!("{}: {:#}", source.location, anyhow::Error::from(error))),
-            }
-        }
-    }
-    Ok(())
+        Err(error) => output::remark(format!("the sources could not be read again: {:#}", anyhow::Error::from(error))),
+    })
+    .await;
 }
 
 fn outcome(synced: Synced) -> Outcome {

@@ -49,15 +49,14 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ),
 ];
 
-/// Engines that only one crate may name.
-const OWNED: [(&str, &str); 7] = [
+/// Engines that only one crate may name. (Each pipeline offers routes of its own, so axum is not among them.)
+const OWNED: [(&str, &str); 6] = [
     ("qdrant-edge", "twin-feature-store"),
     ("qdrant-client", "twin-feature-store"),
     ("parquet", "twin-feature-store"),
     ("candle-core", "twin-models"),
     ("fastembed", "twin-models"),
     ("tokenizers", "twin-models"),
-    ("axum", "twin-inference-pipeline"),
 ];
 
 /// What the nouns must not drag in.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry::Vacant;
-use std::io::Read;
+use std::io::{Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use zip::ZipArchive;
@@ -28,14 +28,20 @@ pub(crate) struct Archive {
     /// What was found in it and will not be read.
     pub(crate) skips: Vec<Skip>,
     entries: BTreeMap<String, Entry>,
-    zip: Option<ZipArchive<fs_err::File>>,
+    zip: Option<ZipArchive<Box<dyn ReadSeek>>>,
     /// How many bytes may still be read.
     budget: u64,
 }
 
+/// What a zip can be read from.
+trait ReadSeek: Read + Seek + Send {}
+
+impl<T: Read + Seek + Send> ReadSeek for T {}
+
 enum Entry {
     InZip(usize),
     OnDisk(PathBuf),
+    InMemory(Vec<u8>),
 }
 
 impl Archive {
@@ -64,6 +70,28 @@ impl Archive {
         Ok(archive)
     }
 
+    /// Opens a zip that is in memory, as word processors and books are.
+    ///
+    /// # Errors
+    /// In a sentence: it is no zip, is damaged or has too many files.
+    pub(crate) fn of_bytes(bytes: Vec<u8>) -> Result<Self, String> {
+        let mut archive = Self {
+            name: String::new(),
+            skips: Vec::new(),
+            entries: BTreeMap::new(),
+            zip: None,
+            budget: MAX_TOTAL_BYTES,
+        };
+        archive.take_zip(Box::new(Cursor::new(bytes)))?;
+        Ok(archive)
+    }
+
+    /// One file that is in memory.
+    pub(crate) fn of_file(name: &str, bytes: Vec<u8>) -> Self {
+        let entries = BTreeMap::from([(name.to_owned(), Entry::InMemory(bytes))]);
+        Self { name: name.to_owned(), skips: Vec::new(), entries, zip: None, budget: MAX_TOTAL_BYTES }
+    }
+
     fn walk(&mut self, folder: &Path, prefix: &str, depth: usize) -> std::io::Result<()> {
         for entry in fs_err::read_dir(folder)? {
             let (entry, kind) = entry.and_then(|entry| entry.file_type().map(|kind| (entry, kind)))?;
@@ -84,9 +112,13 @@ impl Archive {
     fn open_zip(&mut self, path: &Path) -> Result<(), SourceError> {
         let damaged = |problem: String| SourceError::DamagedExport { path: path.to_owned(), problem };
         let file = fs_err::File::open(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
-        let zip = ZipArchive::new(file).map_err(|error| damaged(error.to_string()))?;
+        self.take_zip(Box::new(file)).map_err(damaged)
+    }
+
+    fn take_zip(&mut self, file: Box<dyn ReadSeek>) -> Result<(), String> {
+        let zip = ZipArchive::new(file).map_err(|error| error.to_string())?;
         if zip.len() > MAX_ENTRIES {
-            return Err(damaged(format!("it has {} files; at most {MAX_ENTRIES} are read", zip.len())));
+            return Err(format!("it has {} files; at most {MAX_ENTRIES} are read", zip.len()));
         }
         for index in 0..zip.len() {
             let Ok(entry) = zip.by_index_data(index) else { continue };
@@ -140,6 +172,7 @@ impl Archive {
         let most = most.min(self.budget);
         let bytes = match self.entries.get(name) {
             None => return Err("it is not in the export".to_owned()),
+            Some(Entry::InMemory(bytes)) => bounded(&mut bytes.as_slice(), most, u64::MAX),
             Some(Entry::OnDisk(path)) => {
                 let mut file = fs_err::File::open(path).map_err(|error| error.to_string())?;
                 bounded(&mut file, most, u64::MAX)
@@ -161,6 +194,7 @@ impl Archive {
         let mut bytes = Vec::new();
         match self.entries.get(name) {
             None => {}
+            Some(Entry::InMemory(known)) => bytes.extend(known.iter().take(ENOUGH as usize)),
             Some(Entry::OnDisk(path)) => {
                 let _ = fs_err::File::open(path).and_then(|file| file.take(ENOUGH).read_to_end(&mut bytes));
             }

@@ -72,7 +72,7 @@ fn page(export: &Export, id: &str, note: &Value, body: String) -> Page {
 }
 
 /// Servers turn mentions, hashtags and addresses into links, of which the text is what was typed.
-fn without_links(html: &str) -> String {
+pub(crate) fn without_links(html: &str) -> String {
     let mut text = String::with_capacity(html.len());
     let mut rest = html;
     while let Some((before, tag)) = rest.split_once("<a ") {

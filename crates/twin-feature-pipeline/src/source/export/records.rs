@@ -102,7 +102,7 @@ pub(crate) fn each_record(
             }
             (Event::Text(text), Some(record)) => append(record, &path, &text.xml10_content()),
             (Event::CData(text), Some(record)) => append(record, &path, &text.xml10_content()),
-            (Event::GeneralRef(reference), Some(record)) => append(record, &path, &resolved(&reference)),
+            (Event::GeneralRef(reference), Some(record)) => append(record, &path, &reference_text(&reference)),
             _ => {}
         }
     }
@@ -146,7 +146,7 @@ fn append(record: &mut Record, path: &[String], text: &str) {
 }
 
 /// The entities of XML and HTML and characters by number; others stay as they are written.
-fn resolved(reference: &BytesRef<'_>) -> String {
+pub(crate) fn reference_text(reference: &BytesRef<'_>) -> String {
     if let Ok(Some(character)) = reference.resolve_char_ref() {
         return character.to_string();
     }

@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, HashMap};
 
 /// A short post as its network exports it.
 #[derive(Debug, Clone)]
-pub(super) struct Post {
-    pub(super) id: String,
+pub(crate) struct Post {
+    pub(crate) id: String,
     /// The post that it answers, by whomever.
-    pub(super) answers: Option<String>,
+    pub(crate) answers: Option<String>,
     /// When it was written, in a form that sorts.
-    pub(super) order: String,
-    pub(super) body: String,
+    pub(crate) order: String,
+    pub(crate) body: String,
 }
 
 /// Groups posts by the first of their thread: each group in the order of writing, the groups by that of their first
 /// posts. A reply to somebody else begins a group of its own.
-pub(super) fn grouped(posts: Vec<Post>) -> Vec<Vec<Post>> {
+pub(crate) fn grouped(posts: Vec<Post>) -> Vec<Vec<Post>> {
     let answers: HashMap<String, Option<String>> =
         posts.iter().map(|post| (post.id.clone(), post.answers.clone())).collect();
     let mut groups: BTreeMap<(String, String), Vec<Post>> = BTreeMap::new();

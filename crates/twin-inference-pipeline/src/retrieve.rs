@@ -28,12 +28,17 @@ pub struct RetrievalConfig {
     pub candidates: usize,
     /// Which of the two is made.
     pub searches: Searches,
+    /// How their candidates become one list.
+    pub fusion: Fusion,
     /// How many chunks come out of their fusion and are reranked; with few, the nearest by meaning alone can be lost.
     pub limit: usize,
     /// The most passages the model is given.
     pub max_passages: usize,
     /// The most tokens of the language model that all passages together may have.
     pub max_tokens: usize,
+    /// How much a chunk loses that says what a chosen one says: its value less this times its greatest similarity to those
+    /// chosen (maximal marginal relevance, Carbonell and Goldstein, SIGIR 1998). 0 switches it off.
+    pub diversity: f32,
     /// The most chunks of one document, so that one long post does not crowd out the others.
     pub max_per_document: usize,
     /// Whether dates and tags that a question names ("posts of 2021") say where to search.
@@ -48,7 +53,9 @@ pub struct RetrievalConfig {
     pub token_weight: f32,
     /// How many chunks, the best by the other measures, are compared so; the rest stands below them.
     pub token_candidates: usize,
-    /// What the share of the question's words that a chunk has weighs, rare ones counting more.
+    /// What a chunk's BM25 weighs in ranking, as a share of the best one's.
+    pub lexical_weight: f32,
+    /// What the share of the question's words that a chunk has weighs in its nearness, rare ones counting more.
     pub word_weight: f32,
     /// What the best other chunk of the same document weighs: a post of which several parts are near is rather meant than
     /// one with a single sentence that is.
@@ -60,9 +67,11 @@ impl Default for RetrievalConfig {
         Self {
             candidates: 40,
             searches: Searches::Both,
+            fusion: Fusion::ReciprocalRank,
             limit: 40,
             max_passages: 4,
             max_tokens: 700,
+            diversity: 0.2,
             max_per_document: 2,
             filters_from_question: true,
             // Weights and threshold were chosen with `examples/retrieval_quality.rs` on the questions of `eval/questions` and
@@ -72,6 +81,7 @@ impl Default for RetrievalConfig {
             rerank: true,
             token_weight: 1.0,
             token_candidates: 20,
+            lexical_weight: 0.4,
             word_weight: 1.5,
             document_weight: 0.1,
         }
@@ -205,7 +215,7 @@ pub fn retrieve(
         embedding,
         filter: asked.narrowed(filter),
         searches: config.searches,
-        fusion: Fusion::default(),
+        fusion: config.fusion,
         candidates: config.candidates,
         limit: config.limit,
     };

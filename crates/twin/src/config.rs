@@ -9,6 +9,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use twin_feature_pipeline::ServiceAddresses;
 use twin_feature_store::{Quantization, ServerOptions, WriteOrder};
+use twin_inference_pipeline::retrieve::RetrievalConfig;
 use twin_models::language::Projection;
 
 use crate::args::GlobalArguments;
@@ -23,6 +24,8 @@ pub struct Config {
     pub features: FeatureSettings,
     pub store: StoreSettings,
     pub training: TrainingSettings,
+    /// How passages are chosen; each stage can be switched off.
+    pub retrieval: RetrievalConfig,
     pub server: ServerSettings,
 }
 
@@ -197,6 +200,7 @@ impl Config {
                 services: ServiceAddresses::default(),
             },
             store: default_store(),
+            retrieval: RetrievalConfig::default(),
             training: TrainingSettings {
                 rank: 16,
                 alpha: 32.0,

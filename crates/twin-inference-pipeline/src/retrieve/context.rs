@@ -13,22 +13,37 @@ pub(super) fn build(
 ) -> Vec<FoundPassage> {
     let mut passages: Vec<Run<'_>> = Vec::new();
     let mut room = config.max_tokens;
-    for Found { scored, value, .. } in found {
+    let mut left: Vec<&Found> = found.iter().collect();
+    while let Some(Found { scored, value, .. }) = next(&mut left, &passages, config.diversity) {
         let of_document = passages.iter().filter(|run| run.first().chunk.document == scored.chunk.document);
         if of_document.map(|run| run.chunks.len()).sum::<usize>() >= config.max_per_document {
             continue;
         }
         let neighbour = passages.iter().position(|run| run.touches(scored));
         let title_tokens = if neighbour.is_none() { count_tokens(&scored.document.title) } else { 0 };
-        let Some(left) = room.checked_sub(count_tokens(&scored.chunk.text) + title_tokens) else { continue };
+        let Some(rest) = room.checked_sub(count_tokens(&scored.chunk.text) + title_tokens) else { continue };
         match neighbour {
             Some(index) => passages[index].add(scored),
             None if passages.len() < config.max_passages => passages.push(Run { chunks: vec![scored], value: *value }),
             None => continue,
         }
-        room = left;
+        room = rest;
     }
     passages.iter().enumerate().map(|(index, run)| run.passage(index + 1)).collect()
+}
+
+/// Takes the best of what is left, where it is worth less the more it says what was chosen already. Among equals, the first.
+fn next<'a>(left: &mut Vec<&'a Found>, chosen: &[Run<'_>], diversity: f32) -> Option<&'a Found> {
+    let worth = |found: &Found| {
+        let similarity = |scored: &&ScoredChunk| found.scored.embedding.cosine(&scored.embedding);
+        let said = chosen.iter().flat_map(|run| &run.chunks).map(similarity).fold(0.0, f32::max);
+        found.value - diversity * said
+    };
+    let best = match diversity > 0.0 && !chosen.is_empty() {
+        true => left.iter().map(|found| worth(found)).enumerate().rev().max_by(|(_, a), (_, b)| a.total_cmp(b))?.0,
+        false => 0,
+    };
+    (best < left.len()).then(|| left.remove(best))
 }
 
 /// Chunks of one document that follow each other, in order. Never empty.

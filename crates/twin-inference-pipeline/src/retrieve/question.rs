@@ -37,6 +37,26 @@ const MONTHS: [&str; 12] = [
     "december",
 ];
 
+/// Languages that posts are asked for in, with their ISO 639-1 codes.
+const LANGUAGES: [(&str, &str); 12] = [
+    ("english", "en"),
+    ("german", "de"),
+    ("french", "fr"),
+    ("spanish", "es"),
+    ("italian", "it"),
+    ("portuguese", "pt"),
+    ("dutch", "nl"),
+    ("polish", "pl"),
+    ("swedish", "sv"),
+    ("russian", "ru"),
+    ("japanese", "ja"),
+    ("chinese", "zh"),
+];
+
+static LANGUAGE: LazyLock<Regex> = LazyLock::new(|| {
+    let names = LANGUAGES.map(|(name, _)| name).join("|");
+    regex(&format!(r"(?i)\b(?:written\s+|posts\s+)?in\s+({names})\b"))
+});
 static RANGE: LazyLock<Regex> =
     LazyLock::new(|| regex(&format!(r"(?i)\b(?:between|from)\s+{WHEN}\s+(?:and|to|until|till)\s+{WHEN_END}\b")));
 static ONE: LazyLock<Regex> = LazyLock::new(|| {
@@ -64,6 +84,7 @@ pub(super) fn parse(question: &str) -> Parsed {
         parsed.cut(place);
     }
     if WRITING.is_match(question) {
+        parsed.take_language();
         parsed.take_days();
     }
     parsed
@@ -80,10 +101,22 @@ impl Parsed {
         let mut narrowed = filter.clone();
         narrowed.from = filter.from.or(self.filter.from);
         narrowed.to = filter.to.or(self.filter.to);
+        if narrowed.languages.is_empty() {
+            narrowed.languages.clone_from(&self.filter.languages);
+        }
         if narrowed.tags.is_empty() {
             narrowed.tags.clone_from(&self.filter.tags);
         }
         narrowed
+    }
+
+    fn take_language(&mut self) {
+        let Some(found) = LANGUAGE.captures(&self.text) else { return };
+        let named = found.get(1).map_or("", |name| name.as_str());
+        let code = LANGUAGES.iter().find(|(name, _)| name.eq_ignore_ascii_case(named)).map(|(_, code)| *code);
+        let place = found.get(0).map(|all| all.range());
+        self.filter.languages.extend(code.map(str::to_owned));
+        self.cut(place);
     }
 
     fn take_days(&mut self) {
@@ -180,6 +213,13 @@ mod tests {
         );
         assert_eq!(parse("Posts with the tag “boat building”").filter.tags, ["boat building"]);
         assert_eq!(parse("Was the tree tagged?").filter, Filter::default());
+    }
+
+    #[test]
+    fn a_language_is_a_filter_only_where_writing_is_asked_for() {
+        let Parsed { text, filter } = parse("What did you write in German about boats?");
+        assert_eq!((text.as_str(), filter.languages), ("What did you write about boats?", vec!["de".to_owned()]));
+        assert_eq!(parse("How do you say keel in German?").filter, Filter::default());
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Reranking: what the store found, rated by how near each chunk is to the question as a whole, how well its tokens meet
-//! the question's, and how much of the question's words it has.
+//! Reranking: what the store found, ranked by how near each chunk is to the question as a whole, how well its tokens meet
+//! the question's, and its BM25.
 //!
-//! Reciprocal ranks, by which the store fuses, do not know how near a chunk is; here the measures count by their size. All
-//! three lie between 0 and 1 (cosines can be less), so that their sum also tells whether anything found is an answer.
+//! Reciprocal ranks, by which the store fuses, do not know how near a chunk is; here the measures count by their size.
+//! Whether anything found is an answer at all is told by its nearness: similarity, tokens, and the share of the question's
+//! words, which lie between 0 and 1 for every question (cosines can be less).
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,8 @@ pub(super) struct Found {
     pub scored: ScoredChunk,
     /// The share of the question's words that it has ([`Lexical::share`]).
     pub words: f32,
+    /// Its score in the store's lexical search as a share of the best one's, 0 when that did not find it.
+    pub lexical: f32,
     /// How well its tokens meet the question's. The similarity of the whole where there are no token vectors.
     pub tokens: f32,
     /// What chunks are ranked by: all of these and the rest of the document, weighed.
@@ -25,7 +28,13 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// How near it is by itself, the document left aside.
+    /// What it is ranked by, the document left aside. Scores of the store's BM25 know how rare a word is in all that the
+    /// author wrote, but only compare the chunks of one question.
+    fn rank(&self, config: &RetrievalConfig) -> f32 {
+        self.scored.similarity + config.token_weight * self.tokens + config.lexical_weight * self.lexical
+    }
+
+    /// How near it is to the question, on a scale that is the same for every question.
     pub fn nearness(&self, config: &RetrievalConfig) -> f32 {
         self.scored.similarity + config.token_weight * self.tokens + config.word_weight * self.words
     }
@@ -40,11 +49,13 @@ pub(super) fn rerank(
     config: &RetrievalConfig,
 ) -> Result<Vec<Found>, EmbedError> {
     let texts: Vec<String> = found.iter().map(in_context).collect();
-    let lexical = Lexical::new(question, author_name, &texts);
+    let words = Lexical::new(question, author_name, &texts);
+    let best = found.iter().filter_map(|scored| scored.lexical).fold(0.0, f32::max);
     let rate = |(index, scored): (usize, ScoredChunk)| {
         // Until its tokens are compared, the similarity of the whole stands for them.
-        let found = Found { words: lexical.share(index), tokens: scored.similarity, value: 0.0, scored };
-        Found { value: found.nearness(config), ..found }
+        let lexical = if best > 0.0 { scored.lexical.unwrap_or(0.0) / best } else { 0.0 };
+        let found = Found { words: words.share(index), lexical, tokens: scored.similarity, value: 0.0, scored };
+        Found { value: found.rank(config), ..found }
     };
     let mut rated: Vec<Found> = found.into_iter().enumerate().map(rate).collect();
     if !config.rerank {
@@ -53,9 +64,9 @@ pub(super) fn rerank(
     by_value(&mut rated);
     let compared = if config.token_weight > 0.0 { config.token_candidates.min(rated.len()) } else { 0 };
     compare_tokens(&mut rated[..compared], question, embedder)?;
-    let nearness: Vec<f32> = rated.iter().map(|found| found.nearness(config)).collect();
+    let ranks: Vec<f32> = rated.iter().map(|found| found.rank(config)).collect();
     for index in 0..rated.len() {
-        rated[index].value = nearness[index] + config.document_weight * best_other(&rated, &nearness, index);
+        rated[index].value = ranks[index] + config.document_weight * best_other(&rated, &ranks, index);
     }
     let (first, rest) = rated.split_at_mut(compared);
     by_value(first);
@@ -91,12 +102,12 @@ fn compare_tokens(found: &mut [Found], question: &str, embedder: &dyn Embedder) 
     Ok(())
 }
 
-/// The nearness of the best chunk of the same document beside this one, 0 when there is none.
-fn best_other(found: &[Found], nearness: &[f32], index: usize) -> f32 {
+/// The rank value of the best chunk of the same document beside this one, 0 when there is none.
+fn best_other(found: &[Found], ranks: &[f32], index: usize) -> f32 {
     let document = found[index].scored.document.id;
     let others =
         found.iter().enumerate().filter(|(other, found)| *other != index && found.scored.document.id == document);
-    others.map(|(other, _)| nearness[other]).fold(0.0, f32::max)
+    others.map(|(other, _)| ranks[other]).fold(0.0, f32::max)
 }
 
 /// BM25 (Robertson and Zaragoza, 2009) among the texts that were found, as a share of the most that a text could have.

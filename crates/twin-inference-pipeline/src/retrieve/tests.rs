@@ -35,7 +35,7 @@ fn scored(document: usize, ordinal: u32, text: &str, similarity: f32) -> ScoredC
 fn found(chunks: &[ScoredChunk]) -> Vec<Found> {
     chunks
         .iter()
-        .map(|scored| Found { scored: scored.clone(), words: 0.0, tokens: 0.0, value: scored.similarity })
+        .map(|scored| Found { scored: scored.clone(), words: 0.0, lexical: 0.0, tokens: 0.0, value: scored.similarity })
         .collect()
 }
 
@@ -104,24 +104,40 @@ fn far_passages_are_relevant_by_their_words_and_near_ones_by_their_nearness() {
 
 #[test]
 fn a_chunk_with_the_rare_words_goes_before_one_that_is_a_little_nearer() {
-    let chunks = [scored(1, 0, "A boat on the mud.", 0.5), scored(2, 0, "A boat on its trailer.", 0.4)];
-    let first = |question: &str| {
-        let found = reranked(&chunks, question, &RetrievalConfig::default());
-        found[0].scored.document.title.clone()
+    let mut chunks = [scored(1, 0, "A boat on the mud.", 0.5), scored(2, 0, "A boat on its trailer.", 0.4)];
+    (chunks[0].lexical, chunks[1].lexical) = (Some(1.0), Some(4.0));
+    let first = |lexical_weight: f32| {
+        let config = RetrievalConfig { token_weight: 0.0, lexical_weight, ..RetrievalConfig::default() };
+        reranked(&chunks, "Which trailer for a boat?", &config)[0].scored.document.title.clone()
     };
-    assert_eq!(first("Which trailer for a boat?"), "Post 2");
-    assert_eq!(first("Which boat?"), "Post 1");
+    assert_eq!(first(0.4), "Post 2");
+    assert_eq!(first(0.0), "Post 1");
 }
 
 #[test]
 fn tokens_that_are_met_count_and_can_be_switched_off() {
     let chunks = [scored(1, 0, "On mud.", 0.5), scored(2, 0, "Which of the others?", 0.49)];
     let first = |token_weight: f32| {
-        let config = RetrievalConfig { token_weight, word_weight: 0.0, ..RetrievalConfig::default() };
+        let config = RetrievalConfig { token_weight, ..RetrievalConfig::default() };
         reranked(&chunks, "Which others?", &config)[0].scored.document.title.clone()
     };
     assert_eq!(first(1.0), "Post 2");
     assert_eq!(first(0.0), "Post 1");
+}
+
+#[test]
+fn a_chunk_that_says_what_was_said_gives_its_place_to_another() {
+    let mut chunks = [scored(1, 0, "x", 0.9), scored(2, 0, "x again", 0.85), scored(3, 0, "y", 0.8)];
+    let direction = |x: f32, y: f32| twin_domain::Embedding::new(vec![x, y]).unwrap();
+    chunks[0].embedding = direction(1.0, 0.0);
+    chunks[1].embedding = direction(1.0, 0.0);
+    chunks[2].embedding = direction(0.0, 1.0);
+    let titles = |diversity: f32| {
+        let config = RetrievalConfig { diversity, max_passages: 2, ..RetrievalConfig::default() };
+        build(&chunks, &config).into_iter().map(|passage| passage.document.title).collect::<Vec<_>>()
+    };
+    assert_eq!(titles(0.2), ["Post 1", "Post 3"]);
+    assert_eq!(titles(0.0), ["Post 1", "Post 2"]);
 }
 
 #[test]

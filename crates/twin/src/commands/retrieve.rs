@@ -19,7 +19,7 @@ const EXPLAINED: usize = 15;
 pub async fn run(wiring: &Wiring, arguments: RetrieveArguments) -> anyhow::Result<bool> {
     let (store, embedder, view) = (wiring.store().await?, wiring.embedder().await?, wiring.searchable_view().await?);
     let author = store.author(&arguments.author)?;
-    let default = RetrievalConfig::default();
+    let default = wiring.config.retrieval.clone();
     let config = RetrievalConfig {
         max_passages: arguments.limit,
         limit: default.limit.max(arguments.limit * 3),

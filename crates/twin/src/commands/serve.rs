@@ -61,7 +61,11 @@ pub async fn twins(wiring: &Wiring) -> anyhow::Result<Arc<Twins>> {
         model,
         prompts: PromptSet::builtin()?,
         conversations: Conversations::open(&wiring.config.conversations()).await?,
-        config: InferenceConfig { queue: wiring.config.server.queue, ..InferenceConfig::default() },
+        config: InferenceConfig {
+            queue: wiring.config.server.queue,
+            retrieval: wiring.config.retrieval.clone(),
+            ..InferenceConfig::default()
+        },
     };
     Ok(Arc::new(Twins::new(parts)?))
 }

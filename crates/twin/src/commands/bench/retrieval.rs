@@ -89,9 +89,8 @@ struct Stage {
 }
 
 /// The searches alone, their fusion, and what reranking adds.
-fn stages() -> Vec<Stage> {
-    let off = RetrievalConfig { rerank: false, ..RetrievalConfig::default() };
-    let on = RetrievalConfig::default();
+fn stages(on: RetrievalConfig) -> Vec<Stage> {
+    let off = RetrievalConfig { rerank: false, ..on.clone() };
     vec![
         Stage {
             name: "BM25 alone",
@@ -130,7 +129,8 @@ pub async fn run(wiring: &Wiring, arguments: BenchRetrievalArguments) -> anyhow:
         let (directory, view) = (data.join(&spec.directory), view.clone());
         let (embedder, progress) = (Arc::clone(&embedder), Arc::clone(&wiring.progress));
         let (name, seed) = (spec.name.clone(), suite.seed);
-        let measured = move || measure(name, &directory, view, embedder.as_ref(), seed, progress.as_ref());
+        let config = wiring.config.retrieval.clone();
+        let measured = move || measure(name, &directory, view, embedder.as_ref(), config, seed, progress.as_ref());
         collections.push(blocking(measured).await?);
     }
     let reached = |outcome: &CollectionOutcome| {
@@ -150,6 +150,7 @@ fn measure(
     directory: &std::path::Path,
     view: twin_domain::FeatureView,
     embedder: &dyn Embedder,
+    config: RetrievalConfig,
     seed: u64,
     progress: &dyn Progress,
 ) -> anyhow::Result<CollectionOutcome> {
@@ -164,7 +165,7 @@ fn measure(
     })?;
     let load_seconds = begun.elapsed().as_secs_f64();
     let (mut outcomes, mut before): (Vec<StageOutcome>, Vec<Vec<f64>>) = (Vec::new(), Vec::new());
-    let stages = stages();
+    let stages = stages(config);
     for (index, stage) in stages.iter().enumerate() {
         tell("searching", index * loaded.queries.len(), stages.len() * loaded.queries.len(), "queries");
         let (measured, mut milliseconds) = search(&loaded, embedder, &stage.config)?;

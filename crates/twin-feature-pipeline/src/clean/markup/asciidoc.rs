@@ -43,7 +43,9 @@ fn header(text: &str) -> (Map<String, Value>, &str) {
         } else if seen_title && number < 8 && REVISION.is_match(trimmed) {
             let date = trimmed.rsplit(',').next().unwrap_or_default();
             found.entry("revdate").or_insert_with(|| Value::String(date.trim().to_owned()));
-        } else if !(trimmed.starts_with("//") || (trimmed.is_empty() && found.is_empty())) {
+        } else if !((trimmed.starts_with("//") && !trimmed.starts_with("////"))
+            || (trimmed.is_empty() && found.is_empty()))
+        {
             break;
         }
         at += line.len();
@@ -200,11 +202,11 @@ impl Reader {
             });
             let text = LINK.replace_all(&text, |found: &Captures<'_>| {
                 let label = found[2].split(',').next().unwrap_or_default().trim_end_matches('^').trim();
-                match (label, found[1].contains("://") || found[1].starts_with("mailto:")) {
-                    ("", _) => found[1].to_owned(),
-                    (label, true) => format!("[{label}]({})", &found[1]),
-                    (label, false) => label.to_owned(),
-                }
+                if label.is_empty() { found[1].to_owned() } else { format!("[{label}]({})", &found[1]) }
+            });
+            // What leads to a place in the author's own work is its words.
+            let text = INNER_LINK.replace_all(&text, |found: &Captures<'_>| {
+                found[1].split(',').next().unwrap_or_default().trim_end_matches('^').trim().to_owned()
             });
             let text = UNSEEN.replace_all(&text, "");
             let text = WORDS.replace_all(&text, |found: &Captures<'_>| {
@@ -220,7 +222,8 @@ impl Reader {
 static FOOTNOTE: LazyLock<Regex> = LazyLock::new(|| pattern(r"footnote:[\w-]*\[([^\[\]]*)\]"));
 static REFERENCE: LazyLock<Regex> = LazyLock::new(|| pattern(r"\{([A-Za-z0-9_-]{1,64})\}"));
 static LINK: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?:link:|xref:)?((?:https?://|mailto:|[\w./#-]+)[^\s\[\]<>]*)\[([^\[\]]*)\]"));
+    LazyLock::new(|| pattern(r"(?:link:)?((?:https?://|mailto:)[^\s\[\]<>]+)\[([^\[\]]*)\]"));
+static INNER_LINK: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?:link|xref):[^\s\[\]<>]+\[([^\[\]]*)\]"));
 static UNSEEN: LazyLock<Regex> = LazyLock::new(|| {
     pattern(r"(?:image|icon|indexterm2?|anchor):[^\s\[\]]*\[[^\[\]]*\]|\[\[[^\[\]]*\]\]|\(\(\([^()]*\)\)\)")
 });
@@ -306,8 +309,8 @@ mod tests {
             "## Head\n\nIt's **so** -- _really_ `a*b*c`  \nnext; 2 * 3 * 4.",
         );
         check(
-            "See https://a.org/x[the page^], link:b.html[that], <<sec,here>> and https://c.org.",
-            "See [the page](https://a.org/x), that, here and https://c.org.",
+            "See https://a.org/x[the page^], link:b.html[that], <<sec,here>>, a[0] and https://c.org.",
+            "See [the page](https://a.org/x), that, here, a[0] and https://c.org.",
         );
         check(":v: 1.2\nVersion {v} of {none}.footnote:[Not final.]", "Version 1.2 of {none}.[^1]\n\n[^1]: Not final.");
         check("* one\n** two\n. first\n.. second\nterm:: text", "- one\n  - two\n1. first\n   1. second\nterm: text");

@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::clean::markdown::code_ranges;
 
 /// No tag or expression within a post is longer; what is, is taken for text.
-const MAX_LENGTH: usize = 4096;
+const MAX_LENGTH: usize = 1024;
 
 pub(super) fn convert(text: &str) -> String {
     let text = without_modules(text);

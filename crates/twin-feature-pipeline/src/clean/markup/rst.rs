@@ -191,7 +191,7 @@ impl Reader {
     /// A field under the title; they are gone from the text.
     fn field(&mut self, line: &str) -> bool {
         let Some((name, value)) = line.strip_prefix(':').and_then(|rest| rest.split_once(": ")) else { return false };
-        let is_header = self.out.lines().filter(|line| !line.trim().is_empty()).count() <= 1 && is_name(name);
+        let is_header = self.out.lines().filter(|line| !line.trim().is_empty()).take(2).count() <= 1 && is_name(name);
         if is_header {
             self.fields.entry(name.to_lowercase()).or_insert_with(|| Value::String(value.trim().to_owned()));
         }

@@ -5,12 +5,16 @@ use crate::wiring::Wiring;
 
 mod cheats;
 pub(super) mod corpus;
+mod grounding;
+mod judge;
 mod style;
 mod verification;
+mod withheld;
 
 pub async fn run(wiring: &Wiring, command: BenchCommand) -> anyhow::Result<bool> {
     match command {
         BenchCommand::Cheats(arguments) => cheats::run(wiring, &arguments),
+        BenchCommand::Grounding(arguments) => grounding::run(wiring, &arguments).await,
         BenchCommand::Style(arguments) => style::run(wiring, &arguments).await,
         BenchCommand::Verification(arguments) => verification::run(wiring, &arguments),
     }

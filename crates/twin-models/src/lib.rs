@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod catalogue;
+pub mod chat_client;
 pub mod download;
 pub mod embedding;
 pub mod language;

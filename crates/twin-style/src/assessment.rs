@@ -59,6 +59,13 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// Whether it stops texts for what they are, and not for how little they are like somebody.
+    pub fn is_of_text(self) -> bool {
+        matches!(self, Self::Copying | Self::Stitching | Self::Repetition | Self::Fluency)
+    }
+}
+
 /// All that was measured of some texts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Assessment {
@@ -80,6 +87,18 @@ impl Assessment {
     /// Whether nothing stands against it.
     pub fn is_like_the_author(&self) -> bool {
         self.stopped_by.is_empty()
+    }
+
+    /// Lets a gate stop the texts that was measured elsewhere, such as by a model.
+    pub fn stop(&mut self, gate: Gate) {
+        if !self.stopped_by.contains(&gate) {
+            self.stopped_by.push(gate);
+        }
+    }
+
+    /// The gates that stop the texts whoever they are to be like: copies, repetition, what is no language.
+    pub fn gates_of_text(&self) -> impl Iterator<Item = Gate> + '_ {
+        self.stopped_by.iter().copied().filter(|gate| gate.is_of_text())
     }
 
     /// The verdict in words.

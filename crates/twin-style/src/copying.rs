@@ -94,6 +94,24 @@ impl CopyIndex {
         self.find(prose, word_count(prose))
     }
 
+    /// The longest runs of eight words and more of a Markdown text that stand in the known texts, outside quotations, in the
+    /// text's order, in lower case and without punctuation.
+    pub fn copied_runs(&self, text: &str) -> Vec<String> {
+        let mut runs = Vec::new();
+        for stretch in unquoted(&prose(text)) {
+            let ids: Vec<Option<u32>> = stretch.iter().map(|word| self.ids.get(word).copied()).collect();
+            let mut start = 0;
+            while start < ids.len() {
+                let (run, _) = self.suffixes.longest_prefix(&ids[start..]);
+                if run >= GRAM {
+                    runs.push(stretch[start..start + run].join(" "));
+                }
+                start += if run >= GRAM { run } else { 1 };
+            }
+        }
+        runs
+    }
+
     /// Looks for prose that is what is left of `all` words when block quotes are gone.
     fn find(&self, prose: &str, all: usize) -> CopyReport {
         let stretches = unquoted(prose);
@@ -138,6 +156,11 @@ impl CopyIndex {
         }
         (copied, pairs)
     }
+}
+
+/// How many words two texts have in common from their beginnings on, case and punctuation apart.
+pub fn words_in_common(a: &str, b: &str) -> usize {
+    words(a).zip(words(b)).take_while(|(a, b)| a == b).count()
 }
 
 /// The words of prose in stretches, broken where something is quoted.

@@ -156,7 +156,22 @@ impl DeltaModel {
 
     /// The z-scores of a unit of prose.
     pub fn z_scores(&self, unit: &str) -> Vec<f64> {
-        self.scale.apply(&self.vocabulary.frequencies(&WordCounts::of(unit)))
+        self.z_scores_of(&WordCounts::of(unit))
+    }
+
+    /// The z-scores of a counted unit.
+    pub(crate) fn z_scores_of(&self, unit: &WordCounts) -> Vec<f64> {
+        self.scale.apply(&self.vocabulary.frequencies(unit))
+    }
+
+    /// The mean z-scores of an author's known units; `None` for an author who is not known.
+    pub(crate) fn centroid(&self, author: &str) -> Option<&[f64]> {
+        self.centroids.get(author).map(Vec::as_slice)
+    }
+
+    /// The mean z-scores of every other author, in the order of [`Self::authors`].
+    pub(crate) fn other_centroids(&self, author: &str) -> Vec<&[f64]> {
+        self.centroids.iter().filter(|(name, _)| *name != author).map(|(_, row)| row.as_slice()).collect()
     }
 
     /// How far a unit of prose lies from an author; `None` for an author who is not known.
@@ -171,7 +186,7 @@ impl DeltaModel {
 
     /// The same of a counted unit.
     pub(crate) fn distances_of(&self, unit: &WordCounts, measure: Measure) -> Vec<(&str, f64)> {
-        let z = self.scale.apply(&self.vocabulary.frequencies(unit));
+        let z = self.z_scores_of(unit);
         self.centroids.iter().map(|(author, centroid)| (author.as_str(), measure.between(&z, centroid))).collect()
     }
 }

@@ -18,8 +18,8 @@ use crate::population::Population;
 use crate::stats::{Difference, bootstrap_groups, mean, quantile, variance};
 use crate::text::{prose, units, word_count};
 
-pub use self::measures::Component;
-pub(crate) use self::measures::{MEASURES, Measures, Standard};
+pub use self::measures::{Component, OtherMeasure};
+pub(crate) use self::measures::{MEASURES, Measures, OTHERS, Standard};
 pub(crate) use self::ruler::counted;
 pub use self::ruler::{Ruler, RulerQuality};
 
@@ -133,6 +133,14 @@ pub struct ComponentLikeness {
     pub value: Option<f64>,
 }
 
+/// The same by a measure that is no part of the likeness.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct OtherLikeness {
+    pub measure: OtherMeasure,
+    /// `None` when this measure does not put the author above the impostors.
+    pub value: Option<f64>,
+}
+
 /// How much texts read like the author.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Likeness {
@@ -143,6 +151,9 @@ pub struct Likeness {
     /// What 95% of samples of the author's own held-out units get that are as many as these units.
     pub author_range: (f64, f64),
     pub components: [ComponentLikeness; MEASURES],
+    /// What other measures say, on the same scale.
+    #[serde(default)]
+    pub others: Vec<OtherLikeness>,
     /// The share of units that pass for the author's at the ruler's false-accept rate.
     pub accepted_share: f64,
     pub units: usize,
@@ -175,13 +186,26 @@ impl Ruler {
         let scores: Vec<f64> = scored.iter().map(|unit| unit.score).collect();
         let component = |index: usize, component| ComponentLikeness {
             component,
-            value: self.on_component_scale(index, mean(scored.iter().map(|unit| unit.components[index]))),
+            value: between(
+                mean(scored.iter().map(|unit| unit.components[index])),
+                self.author.component_mean(index),
+                self.impostors.component_mean(index),
+            ),
+        };
+        let other = |index: usize| OtherLikeness {
+            measure: OtherMeasure::COUNTED[index],
+            value: between(
+                mean(scored.iter().map(|unit| unit.others[index])),
+                self.author.other_mean(index),
+                self.impostors.other_mean(index),
+            ),
         };
         Ok(Likeness {
             value: self.on_scale(mean(scores.iter().copied())),
             interval: self.interval(&scored),
             author_range: self.author_range(scored.len()),
             components: std::array::from_fn(|index| component(index, Component::ALL[index])),
+            others: (0..OTHERS).map(other).collect(),
             accepted_share: mean(scores.iter().map(|score| f64::from(u8::from(*score > self.quality.threshold)))),
             of_units: scores.iter().map(|score| self.on_scale(*score)).collect(),
             units: scored.len(),
@@ -260,11 +284,6 @@ impl Ruler {
         (score - self.impostors.mean()) / (self.author.mean() - self.impostors.mean())
     }
 
-    fn on_component_scale(&self, index: usize, value: f64) -> Option<f64> {
-        let (author, impostors) = (self.author.component_mean(index), self.impostors.component_mean(index));
-        (author > impostors).then(|| (value - impostors) / (author - impostors))
-    }
-
     fn interval(&self, scored: &[Scored]) -> (f64, f64) {
         let groups = [ruler::clusters(scored), self.author.clusters(), self.impostors.clusters()];
         let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
@@ -284,6 +303,11 @@ impl Ruler {
         let means: Vec<f64> = (0..RANGE_SAMPLES).map(|_| self.on_scale(sample())).collect();
         (quantile(&means, 0.025), quantile(&means, 0.975))
     }
+}
+
+/// A value on the scale on which impostors are at 0 and the author at 1. `None` where the author is not above them.
+fn between(value: f64, author: f64, impostors: f64) -> Option<f64> {
+    (author > impostors).then(|| (value - impostors) / (author - impostors))
 }
 
 fn join(to: &mut [String; 2], more: &[String; 2]) {

@@ -25,7 +25,12 @@ pub struct NgramProfile(HashMap<[char; LENGTH], f64>);
 impl NgramProfile {
     /// The profile of a Markdown text: lower case, runs of white space as one space.
     pub fn of(markdown: &str) -> Self {
-        let characters = characters(&prose(markdown));
+        Self::of_prose(&prose(markdown))
+    }
+
+    /// The same of prose.
+    pub fn of_prose(prose: &str) -> Self {
+        let characters = characters(prose);
         let mut counts = HashMap::new();
         for window in characters.windows(LENGTH) {
             if let Ok(gram) = <[char; LENGTH]>::try_from(window) {

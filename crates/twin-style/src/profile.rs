@@ -1,6 +1,8 @@
 //! How a text is built, in figures a person can act on: sentences, paragraphs, contractions, punctuation. A profile, not a
 //! score: sentence length and readability hardly tell one author from another.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::stats::Quartiles;
@@ -52,6 +54,11 @@ const HEDGES: &[&str] = &[
     "often",
     "sometimes",
 ];
+
+/// The places of the rates among [`StyleProfile::features`], by what they are rates of.
+const WORDING: Range<usize> = 8..13;
+const PUNCTUATION: Range<usize> = 13..21;
+const MARKUP: Range<usize> = 21..25;
 
 /// How a text is built. Counts are per 1,000 words.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -145,8 +152,11 @@ impl StyleProfile {
             value if value < 10.0 => format!("{value:.1}"),
             value => format!("{value:.0}"),
         };
-        let listed = |features: &[(&str, f64)]| {
-            features.iter().map(|(name, value)| format!("{} {name}", rate(*value))).collect::<Vec<_>>().join(", ")
+        let features = self.features();
+        let listed = |range: Range<usize>| {
+            let said: Vec<String> =
+                features[range].iter().map(|(name, value)| format!("{} {name}", rate(*value))).collect();
+            format!("In a thousand words {}.", said.join(", "))
         };
         vec![
             format!(
@@ -156,38 +166,9 @@ impl StyleProfile {
                 "Paragraphs of {:.0} to {:.0} words; words of {:.1} letters; reading ease {:.0} (100 is easy).",
                 self.paragraph_words.lower, self.paragraph_words.upper, self.word_letters, self.reading_ease
             ),
-            format!(
-                "In a thousand words {}.",
-                listed(&[
-                    ("contractions", self.contractions),
-                    ("words of the first person", self.first_person),
-                    ("hedges", self.hedges),
-                    ("questions", self.questions),
-                    ("exclamations", self.exclamations),
-                ])
-            ),
-            format!(
-                "In a thousand words {}.",
-                listed(&[
-                    ("commas", self.commas),
-                    ("semicolons", self.semicolons),
-                    ("colons", self.colons),
-                    ("dashes", self.dashes),
-                    ("parentheses", self.parentheses),
-                    ("quotations", self.quotations),
-                    ("ellipses", self.ellipses),
-                    ("emoji", self.emoji),
-                ])
-            ),
-            format!(
-                "In a thousand words {}.",
-                listed(&[
-                    ("headings", self.headings),
-                    ("list items", self.list_items),
-                    ("links", self.links),
-                    ("emphases", self.emphases),
-                ])
-            ),
+            listed(WORDING),
+            listed(PUNCTUATION),
+            listed(MARKUP),
         ]
     }
 
@@ -203,7 +184,7 @@ impl StyleProfile {
             ("letters in a word", self.word_letters),
             ("reading ease", self.reading_ease),
             ("contractions", self.contractions),
-            ("first person", self.first_person),
+            ("words of the first person", self.first_person),
             ("hedges", self.hedges),
             ("questions", self.questions),
             ("exclamations", self.exclamations),
@@ -349,6 +330,10 @@ mod tests {
         let said = profile.description().join(" ");
         assert!(said.starts_with("Sentences of 2 to 4 words, 2 in the middle"), "{said}");
         assert!(said.contains("91 semicolons") && said.contains("no commas"), "{said}");
+        let places = |range: Range<usize>| (profile.features()[range.start].0, profile.features()[range.end - 1].0);
+        assert_eq!(places(WORDING), ("contractions", "exclamations"));
+        assert_eq!(places(PUNCTUATION), ("commas", "emoji"));
+        assert_eq!(places(MARKUP), ("headings", "emphases"));
         assert_eq!(StyleProfile::default().description().len(), 1);
     }
 

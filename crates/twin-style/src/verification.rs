@@ -7,7 +7,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::counts::{CountedAuthor, CountedText, CountedUnit};
-use crate::likeness::{Component, MEASURES, Measures, RulerConfig, Standard};
+use crate::likeness::{Component, MEASURES, Measures, OTHERS, OtherMeasure, RulerConfig, Standard};
+use crate::ngrams::{NgramProfile, Weights};
 use crate::stats::{
     Calibration, Verification, auc, bootstrap_groups, calibration_error, cllr, mean, threshold_at_false_accept,
 };
@@ -45,6 +46,9 @@ pub struct VerificationReport {
     pub auc_interval: (f64, f64),
     /// Every measure alone.
     pub component_auc: Vec<(Component, f64)>,
+    /// Other measures of the literature, which are no part of the score.
+    #[serde(default)]
+    pub other_auc: Vec<(OtherMeasure, f64)>,
     /// PAN's figures when half of the cases are of the same author.
     pub pan: Verification,
     /// The expected calibration error, the prior being one author in all.
@@ -78,7 +82,8 @@ pub fn verify(candidates: &[Candidate], pool: Pool, config: &RulerConfig) -> Opt
     let counted: Vec<CountedAuthor> = candidates.par_iter().map(|one| counted(one, config)).collect();
     let cases = measured(&counted, pool, config);
     let scored = scored(&cases, candidates.len())?;
-    report(&candidates, pool, &cases, &scored, config)
+    let ngrams = character_ngrams(&candidates, &cases, pool);
+    report(&candidates, pool, &cases, &scored, &ngrams, config)
 }
 
 /// A piece and an author.
@@ -88,6 +93,7 @@ struct Case {
     writer: usize,
     model: usize,
     measures: [f64; MEASURES],
+    others: [f64; OTHERS],
 }
 
 impl Case {
@@ -122,12 +128,35 @@ fn measured(candidates: &[CountedAuthor], pool: Pool, config: &RulerConfig) -> V
                 writer,
                 model: *model,
                 measures: measures.of(piece),
+                others: measures.others_of(piece),
             })
         };
         writers.iter().flat_map(of_writer).collect()
     };
     // The order is that of the trials, whichever is done first.
     trials.par_iter().map(trial).collect::<Vec<_>>().concat()
+}
+
+/// How much nearer each case's piece is to the author's known text than to that of the others, by the cosine of weighted
+/// character 4-grams. The weights are those of all known texts: they say what is common, not whose it is.
+fn character_ngrams(candidates: &[&Candidate], cases: &[Case], pool: Pool) -> Vec<f64> {
+    let known: Vec<NgramProfile> =
+        candidates.par_iter().map(|one| NgramProfile::of_prose(&one.known.join("\n\n"))).collect();
+    let weights = Weights::of(&known);
+    let pieces: Vec<&String> = candidates.iter().flat_map(|one| &one.questioned).collect();
+    let distances: Vec<Vec<f64>> = pieces
+        .par_iter()
+        .map(|piece| {
+            let piece = NgramProfile::of_prose(piece);
+            known.iter().map(|known| weights.distance(&piece, known)).collect()
+        })
+        .collect();
+    let nearness = |case: &Case| {
+        let unknown = (pool == Pool::Open).then_some(case.writer);
+        let others = (0..known.len()).filter(|other| *other != case.model && Some(*other) != unknown);
+        mean(others.map(|other| distances[case.piece][other])) - distances[case.piece][case.model]
+    };
+    cases.iter().map(nearness).collect()
 }
 
 /// A case with its score, standardised by the cases of other authors, and its log-likelihood ratio.
@@ -169,6 +198,7 @@ fn report(
     pool: Pool,
     cases: &[Case],
     scored: &[Scored],
+    ngrams: &[f64],
     config: &RulerConfig,
 ) -> Option<VerificationReport> {
     let authors = candidates.len();
@@ -184,9 +214,15 @@ fn report(
     let (same, different): (Vec<_>, Vec<_>) = scores.iter().copied().partition(|(_, same)| *same);
     let different: Vec<f64> = different.into_iter().map(|(score, _)| score).collect();
     let threshold = threshold_at_false_accept(&different, config.false_accept);
-    let alone = |index: usize| -> Vec<(f64, bool)> {
-        cases.iter().map(|case| (case.measures[index], case.is_same())).collect()
+    let alone = |value: &dyn Fn(usize) -> f64| {
+        let cases: Vec<(f64, bool)> =
+            cases.iter().enumerate().map(|(index, case)| (value(index), case.is_same())).collect();
+        auc(&cases).unwrap_or(f64::NAN)
     };
+    let component = |index: usize| (Component::ALL[index], alone(&|case| cases[case].measures[index]));
+    let other = |index: usize| (OtherMeasure::COUNTED[index], alone(&|case| cases[case].others[index]));
+    let mut other_auc: Vec<(OtherMeasure, f64)> = (0..OTHERS).map(other).collect();
+    other_auc.push((OtherMeasure::CharacterNgrams, alone(&|case| ngrams[case])));
     let by_author = |model: usize| {
         let own: Vec<(f64, bool)> =
             cases.iter().zip(&scores).filter(|(case, _)| case.model == model).map(|(_, score)| *score).collect();
@@ -204,11 +240,8 @@ fn report(
         cases: cases.len(),
         auc: auc(&scores)?,
         auc_interval: interval(cases, &scores, authors, config.seed),
-        component_auc: Component::ALL
-            .iter()
-            .enumerate()
-            .map(|(index, component)| (*component, auc(&alone(index)).unwrap_or(f64::NAN)))
-            .collect(),
+        component_auc: (0..MEASURES).map(component).collect(),
+        other_auc,
         pan: Verification::of(&at_prior(0.5))?,
         calibration_error: calibration_error(&at_prior(1.0 / authors as f64)),
         cllr: cllr(&ratios)?,

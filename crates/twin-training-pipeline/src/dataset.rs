@@ -23,12 +23,15 @@ pub use self::gates::{GateError, check};
 use self::library::{Library, numbered};
 use self::outline::{Outline, Section};
 use self::questions::RuleQuestion;
+pub use self::writing::Form;
+pub(crate) use self::writing::{TaskMaker, WritingTask};
 
 mod gates;
 mod library;
 mod outline;
 mod questions;
 mod split;
+mod writing;
 
 /// The version of the rules in this module. It is part of a training set's content, so changing a rule makes new sets.
 const RECIPE: &str = "sft-2";

@@ -9,25 +9,39 @@ use twin_domain::{
     Author, CancelFlag, FeatureStore, FeatureViewId, Progress, ProgressUpdate, Split, StoreError, TrainingSet,
 };
 use twin_models::embedding::{EmbedError, Embedder};
-use twin_models::language::{Adapter, GenerateError, Llama, TokenizerError, TrainError};
+use twin_models::language::{Adapter, GenerateError, LanguageModel, Llama, TokenizerError, TrainError};
 use twin_models::prompt::{PromptError, PromptSet};
+use twin_style::assessment::Assessor;
+use twin_style::likeness::Refusal;
 use twin_style::population::Population;
 
-use crate::dataset::DatasetError;
+use crate::dataset::{DatasetError, TaskMaker, WritingTask};
 
-pub use self::arms::{Arm, ArmReport, Sample};
+pub use self::arms::{Arm, ArmReport, Cost, Sample};
 pub use self::charts::ChartError;
+pub use self::fluency::Predictability;
 pub use self::likeness::{Comparison, Decision, LikenessReport};
+pub use self::map::Point;
+pub use self::memory::{Memorisation, Reproduced};
+pub use self::plan::{Plan, RULE};
 pub use self::prediction::{DocumentBits, Prediction};
 pub use self::style::{Distances, StyleFigures};
+pub use self::versions::{Compared, VersionComparison};
+pub use crate::dataset::Form;
 
 mod arms;
 mod charts;
+mod fluency;
 pub mod html;
+pub mod junit;
 mod likeness;
+mod map;
+mod memory;
+mod plan;
 mod prediction;
 mod style;
 pub mod table;
+mod versions;
 
 /// How much is measured. More documents and prompts give narrower intervals and take longer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,10 +49,15 @@ pub mod table;
 pub struct EvaluationConfig {
     /// The most documents of this author, and of all others together, that bits per byte are taken over.
     pub documents: usize,
-    /// How many test documents every arm writes an opening for.
+    /// How many requests every arm writes for, and of which forms, in turn.
     pub prompts: usize,
+    pub forms: Vec<Form>,
     /// The length of what is written.
     pub max_new_tokens: usize,
+    /// How often an arm is asked, with another seed each time, until it has written so many words; the longest text
+    /// counts. A small model often ends after the title, and nothing can be told of that.
+    pub tries: usize,
+    pub min_words: usize,
     /// How many of the author's openings the few-shot arm is shown.
     pub few_shot: usize,
     /// How many passages the arms with retrieval are given.
@@ -48,6 +67,10 @@ pub struct EvaluationConfig {
     pub arms: Vec<Arm>,
     /// Whether the likeness to the author is measured, with its gates. Worth it from 500 words an arm on.
     pub likeness: bool,
+    /// The genres of the population that the author is compared with; all, when none is named.
+    pub genres: Vec<String>,
+    /// How many training posts are begun to see whether the adapter knows them by heart.
+    pub probes: usize,
 }
 
 impl Default for EvaluationConfig {
@@ -55,12 +78,17 @@ impl Default for EvaluationConfig {
         Self {
             documents: 6,
             prompts: 3,
+            forms: vec![Form::Post],
             max_new_tokens: 140,
+            tries: 1,
+            min_words: 0,
             few_shot: 2,
             retrieved: 3,
             seed: 17,
             arms: vec![Arm::Base, Arm::FewShotRag, Arm::Lora, Arm::LoraRag],
             likeness: false,
+            genres: Vec::new(),
+            probes: 0,
         }
     }
 }
@@ -97,6 +125,8 @@ pub struct Evaluation<'a> {
     pub view: &'a FeatureViewId,
     pub author: &'a Author,
     pub set: &'a TrainingSet,
+    /// The training sets of the versions that this one is compared with: what any of them learnt from is no test document.
+    pub also: &'a [TrainingSet],
     pub prompts: &'a PromptSet,
     pub config: &'a EvaluationConfig,
     /// Whom the author is compared with besides the other authors of the store; the author is not among them.
@@ -116,6 +146,9 @@ pub struct EvaluationReport {
     /// What the likeness of the arms was measured with, where it was.
     #[serde(default)]
     pub likeness: Option<LikenessReport>,
+    /// What of the training posts is known by heart, where that was asked.
+    #[serde(default)]
+    pub memorisation: Option<Memorisation>,
 }
 
 impl EvaluationReport {
@@ -137,6 +170,96 @@ impl EvaluationReport {
     }
 }
 
+/// An evaluation that has all it needs and has not begun: what it will be able to see can be told.
+pub struct Prepared<'a> {
+    evaluation: &'a Evaluation<'a>,
+    corpus: Corpus,
+    tasks: Vec<WritingTask>,
+    /// `None` where likeness is not asked for.
+    assessor: Option<Result<Assessor, Refusal>>,
+}
+
+impl<'a> Prepared<'a> {
+    /// Chooses documents and requests, and fits the ruler.
+    ///
+    /// # Errors
+    /// [`EvaluateError::NoTestDocuments`] when the training set's test documents are gone; otherwise when the store fails.
+    pub fn new(evaluation: &'a Evaluation<'a>) -> Result<Self, EvaluateError> {
+        let corpus = Corpus::of(evaluation)?;
+        let count = |text: &str| evaluation.model.count_tokens(text);
+        let config = evaluation.config;
+        let maker = TaskMaker::new(&corpus.train, config.max_new_tokens, &count);
+        let tasks = maker.tasks(&corpus.test, &config.forms, config.prompts);
+        let assessor = config.likeness.then(|| likeness::fit(evaluation, &corpus));
+        Ok(Self { evaluation, corpus, tasks, assessor })
+    }
+
+    /// What it will be able to see.
+    pub fn plan(&self) -> Plan {
+        let ruler = self.assessor.as_ref().map(|found| match found {
+            Ok(assessor) => Ok(assessor.ruler()),
+            Err(refusal) => Err(refusal.to_string()),
+        });
+        Plan::of(self.evaluation.config, &self.tasks, ruler)
+    }
+
+    /// Measures the adapter. What the base wrote for the same requests in the report of another version is not written
+    /// again.
+    ///
+    /// # Errors
+    /// When a store or a model fails, or the flag was set.
+    pub fn run(
+        &self,
+        other: Option<&EvaluationReport>,
+        progress: &dyn Progress,
+        cancel: &CancelFlag,
+    ) -> Result<EvaluationReport, EvaluateError> {
+        let Self { evaluation, corpus, tasks, assessor } = self;
+        let measured = corpus.measured(&corpus.test, evaluation);
+        let author = prediction::measure(evaluation, measured, "author", progress, cancel)?;
+        let others = match corpus.others.is_empty() {
+            true => None,
+            false => Some(prediction::measure(evaluation, &corpus.others, "others", progress, cancel)?),
+        };
+        let written = other.filter(|other| self.is_of(other)).map(|other| other.arms.as_slice()).unwrap_or_default();
+        let mut arms = arms::compare(evaluation, corpus, tasks, written, progress, cancel)?;
+        let memorisation = memory::probe(evaluation, corpus, progress, cancel)?;
+        let likeness = match assessor {
+            None => None,
+            Some(Err(refusal)) => Some(likeness::refused(refusal.to_string())),
+            Some(Ok(assessor)) => {
+                fluency::measure(evaluation, tasks, &mut arms)?;
+                Some(likeness::measure(assessor, corpus, &mut arms))
+            }
+        };
+        let config = evaluation.config.clone();
+        Ok(EvaluationReport { config, author, others, arms, likeness, memorisation })
+    }
+
+    /// Compares versions, the newest last, each with the one before it.
+    pub fn compare(&self, reports: &[(String, EvaluationReport)]) -> Vec<VersionComparison> {
+        let assessor = self.assessor.as_ref().and_then(|assessor| assessor.as_ref().ok());
+        versions::compare(assessor, reports, self.evaluation.config.seed)
+    }
+
+    /// The openings of the newest posts that the adapter was trained on: what the author is known by.
+    pub fn known_openings(&self, count: usize) -> Vec<String> {
+        let limit = self.evaluation.config.max_new_tokens;
+        let tokens = |text: &str| self.evaluation.model.count_tokens(text);
+        let newest = self.corpus.train.iter().rev().take(count);
+        newest.map(|stored| crate::dataset::opening(stored, limit, &tokens)).collect()
+    }
+
+    /// Whether a report is of the same requests and documents.
+    pub fn is_of(&self, report: &EvaluationReport) -> bool {
+        let titles: Vec<&str> = self.tasks.iter().map(|task| task.title.as_str()).collect();
+        let documents = self.corpus.measured(&self.corpus.test, self.evaluation);
+        let written = report.arm(Arm::Author).is_none_or(|arm| arm.samples.iter().map(|one| &one.title).eq(titles));
+        let measured = |bits: &DocumentBits| documents.iter().any(|stored| stored.document.info.url == bits.url);
+        report.config == *self.evaluation.config && written && report.author.documents.iter().all(measured)
+    }
+}
+
 /// Measures an adapter.
 ///
 /// # Errors
@@ -147,22 +270,14 @@ pub fn evaluate(
     progress: &dyn Progress,
     cancel: &CancelFlag,
 ) -> Result<EvaluationReport, EvaluateError> {
-    let corpus = Corpus::of(evaluation)?;
-    let author = prediction::measure(evaluation, &corpus.test, "author", progress, cancel)?;
-    let others = match corpus.others.is_empty() {
-        true => None,
-        false => Some(prediction::measure(evaluation, &corpus.others, "others", progress, cancel)?),
-    };
-    let mut arms = arms::compare(evaluation, &corpus, progress, cancel)?;
-    let likeness = evaluation.config.likeness.then(|| likeness::measure(evaluation, &corpus, &mut arms));
-    Ok(EvaluationReport { config: evaluation.config.clone(), author, others, arms, likeness })
+    Prepared::new(evaluation)?.run(None, progress, cancel)
 }
 
 /// The documents of an evaluation.
 struct Corpus {
     /// What the adapter was trained on.
     train: Vec<StoredDocument>,
-    /// The author's documents that no part of training has seen, newest first.
+    /// The author's documents that no part of training has seen, of any version that is compared, newest first.
     test: Vec<StoredDocument>,
     /// All of the author's documents that the adapter was not trained on, oldest first, to try a ruler on.
     held_out: Vec<StoredDocument>,
@@ -174,22 +289,25 @@ struct Corpus {
 
 impl Corpus {
     fn of(evaluation: &Evaluation<'_>) -> Result<Self, EvaluateError> {
-        let Evaluation { store, view, author, set, config, .. } = evaluation;
-        let of_split = |split: Split| {
-            let ids: Vec<_> = set.documents_in(split).map(|d| (d.id, d.content_hash.clone())).collect();
-            // A document that changed since is another text: it is neither what was trained on nor what was held out.
-            move |stored: &&StoredDocument| {
-                let info = &stored.document.info;
-                ids.iter().any(|(id, hash)| *id == info.id && *hash == info.content_hash)
-            }
-        };
+        let Evaluation { store, view, author, set, also, config, .. } = evaluation;
         let own = store.documents(view, &author.id)?;
-        let train = own.iter().filter(of_split(Split::Train)).cloned().collect();
-        let test: Vec<_> = own.iter().rev().filter(of_split(Split::Test)).take(config.documents).cloned().collect();
+        let sets = || std::iter::once(*set).chain(also.iter());
+        let is_in = |set: &TrainingSet, split: Split, stored: &StoredDocument| {
+            let info = &stored.document.info;
+            // A document that changed since is another text: it is neither what was trained on nor what was held out.
+            set.documents_in(split).any(|known| known.id == info.id && known.content_hash == info.content_hash)
+        };
+        let is_train = |stored: &&StoredDocument| is_in(set, Split::Train, stored);
+        let train = own.iter().filter(is_train).cloned().collect();
+        let is_test = |stored: &&StoredDocument| {
+            let learnt = |set| is_in(set, Split::Train, stored) || is_in(set, Split::Calibration, stored);
+            sets().any(|set| is_in(set, Split::Test, stored)) && !sets().any(learnt)
+        };
+        let test: Vec<_> = own.iter().rev().filter(is_test).cloned().collect();
         if test.is_empty() {
             return Err(EvaluateError::NoTestDocuments { set: set.id.to_string() });
         }
-        let held_out = own.iter().filter(|stored| !of_split(Split::Train)(stored)).cloned().collect();
+        let held_out = own.iter().filter(|stored| !is_train(stored)).cloned().collect();
         let mut strangers = Vec::new();
         for other in store.authors()?.into_iter().filter(|other| other.id != author.id) {
             strangers.push((other.name, store.documents(view, &other.id)?));
@@ -205,6 +323,11 @@ impl Corpus {
         }
         others.truncate(config.documents);
         Ok(Self { train, test, held_out, strangers, others })
+    }
+
+    /// The documents that bits per byte are taken over.
+    fn measured<'d>(&self, documents: &'d [StoredDocument], evaluation: &Evaluation<'_>) -> &'d [StoredDocument] {
+        &documents[..documents.len().min(evaluation.config.documents)]
     }
 }
 

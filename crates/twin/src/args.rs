@@ -316,12 +316,14 @@ pub struct BenchArguments {
 
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Every way of writing, by a model version and by its base, on the same prompts
+    /// Every way of writing, by a model version and by its base, on the same requests
     // Not in the menu before it has been run on a trained twin from end to end.
     #[command(hide = true)]
     Style(BenchStyleArguments),
     /// Whether the right passage is found, stage by stage, on collections with judgements
     Retrieval(BenchRetrievalArguments),
+    /// Whether answers say what the passages say that they cite, and nothing where there are none
+    Grounding(GroundingArguments),
     /// How well the style ruler tells real authors apart
     Verification(VerificationArguments),
     /// How well and how fast main texts are found in pages, beside trafilatura
@@ -340,12 +342,40 @@ pub struct BenchStyleArguments {
     /// What is written and how much of it
     #[arg(long, default_value = "eval/style.toml", value_name = "FILE")]
     pub suite: PathBuf,
-    /// How many posts are written
+    /// How many texts each way of writing writes [default: what the suite says]
     #[arg(long, value_name = "N")]
     pub prompts: Option<usize>,
     /// Where the report and its figures go [default: `bench` in the data directory]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub judge: JudgeArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct JudgeArguments {
+    /// Also ask a model which text the author wrote: the address of an OpenAI-compatible server, as in
+    /// http://127.0.0.1:8000/v1. The texts are sent there; a key comes from TWIN__JUDGE__API_KEY
+    #[arg(long, value_name = "URL", requires = "judge_model")]
+    pub judge: Option<String>,
+    /// The name that the server knows the judge by
+    #[arg(long, value_name = "NAME", requires = "judge")]
+    pub judge_model: Option<String>,
+    /// On how many requests it judges; every two texts are shown in both orders
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    pub judge_prompts: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct GroundingArguments {
+    /// An author, for what serves, or a model version, as in `ada-lovelace@v7`
+    pub model: String,
+    /// JSON lines with `question` and the `url` of the post that has the answer; without one, nothing has it
+    #[arg(long, value_name = "FILE")]
+    pub questions: PathBuf,
+    /// Only the first so many questions
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
 }
 
 #[derive(Debug, Args)]
@@ -440,6 +470,12 @@ pub enum PopulationCommand {
         /// `author`, `date` and `text`
         #[arg(required = true, value_name = "GENRE=PATH")]
         texts: Vec<String>,
+        /// Two names of one author, the second of which is kept, as in "Jon Doe=Jonathan Doe"; may be repeated
+        #[arg(long, value_name = "NAME=NAME")]
+        same: Vec<String>,
+        /// Who is left out; may be repeated
+        #[arg(long, value_name = "NAME")]
+        without: Vec<String>,
         #[arg(long)]
         name: String,
         #[arg(long, value_name = "FILE")]

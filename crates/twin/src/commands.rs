@@ -10,6 +10,7 @@ mod chat;
 mod dataset;
 mod doctor;
 mod evaluate;
+mod evaluation;
 mod features;
 mod ingest;
 mod models;

@@ -27,6 +27,16 @@ pub struct Config {
     /// How passages are chosen; each stage can be switched off.
     pub retrieval: RetrievalConfig,
     pub server: ServerSettings,
+    pub judge: JudgeSettings,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JudgeSettings {
+    /// The key of the server that `twin bench style --judge` names. From the environment (`TWIN__JUDGE__API_KEY`), never
+    /// printed.
+    #[serde(skip_serializing)]
+    pub api_key: Option<Secret>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -212,6 +222,7 @@ impl Config {
                 seed: 17,
             },
             server: ServerSettings { bind: "127.0.0.1:8080".to_owned(), hosts: Vec::new(), queue: 16, api_key: None },
+            judge: JudgeSettings::default(),
         })
     }
 

@@ -2,6 +2,8 @@
 
 /// The cache: what counts as present, damage, imports.
 mod cache;
+/// An OpenAI-compatible model on loopback.
+mod chat_client;
 /// Fetching: from a hub and from packages that fail in every way.
 mod download;
 /// The real embedding model; skipped where its files are not in the cache.

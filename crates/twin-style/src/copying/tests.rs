@@ -16,6 +16,17 @@ fn a_copied_passage_is_found_and_named() {
 }
 
 #[test]
+fn all_copied_runs_are_found() {
+    let index =
+        CopyIndex::new(&["The old putty was whiting, linseed oil and red lead, she said.", "a b c d e f g h i"]);
+    let found = index.copied_runs("So the old putty was whiting, linseed oil and red paint. A b c d e f g h j.");
+    assert_eq!(found, ["the old putty was whiting linseed oil and red", "a b c d e f g h"]);
+    assert!(index.copied_runs("\"The old putty was whiting, linseed oil and red lead\"").is_empty());
+    assert_eq!(words_in_common("The old putty, was", "the OLD putty is"), 3);
+    assert_eq!(words_in_common("", "the"), 0);
+}
+
+#[test]
 fn what_is_quoted_is_not_copied() {
     let index = CopyIndex::new(&["The old putty was whiting, linseed oil and red lead, she said."]);
     let marked = index.report("She wrote “the old putty was whiting, linseed oil and red lead” of it.");

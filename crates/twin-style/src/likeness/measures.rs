@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::RulerConfig;
 use crate::counts::{CountedText, CountedUnit, WordCounts};
 use crate::delta::{DeltaModel, Features, Measure};
+use crate::impostors::GeneralImpostors;
 use crate::ngrams::{CharModel, Counts, GrammarModel};
 use crate::stats::{mean, variance};
 
@@ -39,9 +40,42 @@ impl Component {
     }
 }
 
+/// How many measures stand beside the likeness that counts alone are enough for.
+pub(crate) const OTHERS: usize = 3;
+
+/// A measure of the literature that stands beside the likeness and is no part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OtherMeasure {
+    /// Burrows' Delta over the commonest words.
+    Burrows,
+    /// Eder's Delta over the commonest words.
+    Eder,
+    /// [`GeneralImpostors`] over the commonest words.
+    GeneralImpostors,
+    /// The cosine of weighted character 4-grams, the baseline of the PAN tasks. It needs text.
+    CharacterNgrams,
+}
+
+impl OtherMeasure {
+    /// Those that counts are enough for, in the order of every array of them.
+    pub const COUNTED: [Self; OTHERS] = [Self::Burrows, Self::Eder, Self::GeneralImpostors];
+
+    /// The name in tables.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Burrows => "Burrows' Delta",
+            Self::Eder => "Eder's Delta",
+            Self::GeneralImpostors => "General Impostors",
+            Self::CharacterNgrams => "character 4-grams",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Measures {
     author: String,
+    general_impostors: GeneralImpostors,
     common_words: DeltaModel,
     function_words: DeltaModel,
     characters: Pair<CharModel>,
@@ -70,8 +104,10 @@ impl Measures {
             }
             sum
         };
+        let common_words = DeltaModel::fit_counts(&known, Features::MostFrequentWords(config.most_frequent_words));
         Self {
-            common_words: DeltaModel::fit_counts(&known, Features::MostFrequentWords(config.most_frequent_words)),
+            general_impostors: GeneralImpostors::new(common_words.vocabulary().len(), impostors.len(), config.seed),
+            common_words,
             function_words: DeltaModel::fit_counts(&known, Features::FunctionWords),
             characters: Pair {
                 own: CharModel::of(&author.characters),
@@ -95,9 +131,31 @@ impl Measures {
         ]
     }
 
+    /// The other measures of a unit in the order of [`OtherMeasure::COUNTED`], each higher for the author.
+    pub(crate) fn others_of(&self, unit: &CountedUnit) -> [f64; OTHERS] {
+        let z = self.common_words.z_scores_of(&unit.words);
+        let own = self.common_words.centroid(&self.author).unwrap_or_default();
+        [
+            self.nearness_by(&self.common_words, &unit.words, Measure::Burrows),
+            self.nearness_by(&self.common_words, &unit.words, Measure::Eder),
+            self.general_impostors.share(&z, own, &self.common_words.other_centroids(&self.author)),
+        ]
+    }
+
+    /// The z-scores of a unit's common words and function words.
+    pub(crate) fn features(&self, unit: &CountedUnit) -> Vec<f64> {
+        let mut features = self.common_words.z_scores_of(&unit.words);
+        features.extend(self.function_words.z_scores_of(&unit.words));
+        features
+    }
+
     /// How much farther the impostors are on average than the author.
     fn nearness(&self, model: &DeltaModel, unit: &WordCounts) -> f64 {
-        let distances = model.distances_of(unit, Measure::Cosine);
+        self.nearness_by(model, unit, Measure::Cosine)
+    }
+
+    fn nearness_by(&self, model: &DeltaModel, unit: &WordCounts, measure: Measure) -> f64 {
+        let distances = model.distances_of(unit, measure);
         let of = |own: bool| distances.iter().filter(move |(name, _)| (*name == self.author) == own).map(|(_, d)| *d);
         mean(of(false)) - mean(of(true))
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::measures::{Component, MEASURES, Measures, Standard};
+use super::measures::{Component, MEASURES, Measures, OTHERS, OtherMeasure, Standard};
 use super::{AuthorTexts, Others, Refusal, RulerConfig};
 use crate::counts::{CountedAuthor, CountedText, CountedUnit};
 use crate::population::Population;
@@ -26,6 +26,9 @@ pub struct RulerQuality {
     pub auc_interval: (f64, f64),
     /// The AUC of every measure alone.
     pub component_auc: [(Component, f64); MEASURES],
+    /// The AUC of the measures that stand beside the likeness.
+    #[serde(default)]
+    pub other_auc: Vec<(OtherMeasure, f64)>,
     /// PAN's figures, for probabilities from two normal distributions fitted to all other posts.
     pub verification: Verification,
     /// The expected calibration error of those probabilities.
@@ -158,19 +161,24 @@ impl Ruler {
 
     /// The raw score of a piece of prose of about a unit's length: the mean of the standardised measures.
     pub fn score(&self, prose: &str) -> f64 {
-        self.scored(CountedUnit::of(prose, 0)).score
+        standardised(&self.scale, &self.measures.of(&self.restricted(CountedUnit::of(prose, 0))))
+    }
+
+    /// How a piece of prose uses common words and function words, as z-scores: where it lies among other texts.
+    pub fn features(&self, prose: &str) -> Vec<f64> {
+        self.measures.features(&self.restricted(CountedUnit::of(prose, 0)))
     }
 
     pub(super) fn score_unit(&self, unit: &Unit) -> Scored {
-        self.scored(CountedUnit::of(&unit.text, first_document(unit)))
+        let counted = self.restricted(CountedUnit::of(&unit.text, first_document(unit)));
+        Raw::of(&self.measures, &counted, 0).scored(&self.scale)
     }
 
-    fn scored(&self, unit: CountedUnit) -> Scored {
-        let unit = match &self.population {
+    fn restricted(&self, unit: CountedUnit) -> CountedUnit {
+        match &self.population {
             Some(population) => population.restricted_unit(unit),
             None => unit,
-        };
-        Raw { components: self.measures.of(&unit), cluster: (0, unit.post) }.scored(&self.scale)
+        }
     }
 }
 
@@ -197,8 +205,7 @@ pub(crate) fn counted(texts: &AuthorTexts<'_>, config: &RulerConfig) -> CountedA
 }
 
 fn measured(author: &CountedAuthor, measures: &Measures, number: usize) -> Vec<Raw> {
-    let raw = |unit: &CountedUnit| Raw { components: measures.of(unit), cluster: (number, unit.post) };
-    author.held_out.par_iter().map(raw).collect()
+    author.held_out.par_iter().map(|unit| Raw::of(measures, unit, number)).collect()
 }
 
 /// Units of one post vary together, so they are resampled together, by author and first document.
@@ -208,12 +215,18 @@ fn first_document(unit: &Unit) -> usize {
 
 struct Raw {
     components: [f64; MEASURES],
+    others: [f64; OTHERS],
     cluster: (usize, usize),
 }
 
 impl Raw {
+    fn of(measures: &Measures, unit: &CountedUnit, author: usize) -> Self {
+        Self { components: measures.of(unit), others: measures.others_of(unit), cluster: (author, unit.post) }
+    }
+
     fn scored(self, scale: &[Standard; MEASURES]) -> Scored {
-        Scored { score: standardised(scale, &self.components), components: self.components, cluster: self.cluster }
+        let Self { components, others, cluster } = self;
+        Scored { score: standardised(scale, &components), components, others, cluster }
     }
 }
 
@@ -222,6 +235,7 @@ impl Raw {
 pub(super) struct Scored {
     pub(super) score: f64,
     pub(super) components: [f64; MEASURES],
+    pub(super) others: [f64; OTHERS],
     cluster: (usize, usize),
 }
 
@@ -240,6 +254,10 @@ impl Sample {
 
     pub(super) fn component_mean(&self, index: usize) -> f64 {
         mean(self.0.iter().map(|unit| unit.components[index]))
+    }
+
+    pub(super) fn other_mean(&self, index: usize) -> f64 {
+        mean(self.0.iter().map(|unit| unit.others[index]))
     }
 
     pub(super) fn clusters(&self) -> Vec<Vec<f64>> {
@@ -271,10 +289,12 @@ fn quality(
     let cases = |own: &[f64], others: &[f64]| -> Vec<(f64, bool)> {
         own.iter().map(|score| (*score, true)).chain(others.iter().map(|score| (*score, false))).collect()
     };
-    let component_auc = |index: usize| {
-        let values = |sample: &Sample| sample.0.iter().map(|unit| unit.components[index]).collect::<Vec<f64>>();
+    let auc_of = |value: &dyn Fn(&Scored) -> f64| {
+        let values = |sample: &Sample| sample.0.iter().map(value).collect::<Vec<f64>>();
         auc(&cases(&values(author), &values(impostors))).unwrap_or(f64::NAN)
     };
+    let component_auc = |index: usize| (Component::ALL[index], auc_of(&|unit| unit.components[index]));
+    let other_auc = |index: usize| (OtherMeasure::COUNTED[index], auc_of(&|unit| unit.others[index]));
     let (own_posts, other_posts) = (author.clusters(), impostors.clusters());
     let auc_interval = bootstrap_groups(&[own_posts.len(), other_posts.len()], config.seed, |drawn| {
         let flat = |posts: &[Vec<f64>], drawn: &[usize]| {
@@ -289,7 +309,8 @@ fn quality(
     Some(RulerQuality {
         auc: auc(&cases(&own, &others))?,
         auc_interval,
-        component_auc: std::array::from_fn(|index| (Component::ALL[index], component_auc(index))),
+        component_auc: std::array::from_fn(component_auc),
+        other_auc: (0..OTHERS).map(other_auc).collect(),
         verification: Verification::of(&probabilities)?,
         calibration_error: calibration_error(&probabilities),
         cllr: cllr(&ratios)?,

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 /// What each trick fools, and what stops it.
 mod cheats;
+/// Every measure on odd and on long texts, and on any number of threads.
+mod every_measure;
 /// Delta on the Federalist papers, against a reference in numpy.
 mod federalist;
 /// Text that is no prose, or too much of it, gets a defined answer.

@@ -54,7 +54,7 @@ fn an_author_alone_is_compared_with_a_population() {
 #[test]
 fn somebody_of_the_same_kind_is_not_the_author_among_strangers() {
     let file =
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/population/posts-and-essays-1.json.gz");
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/population/posts-and-essays-2.json.gz");
     let population = Population::from_bytes(&std::fs::read(file).unwrap()).unwrap();
     let (maren, idris) = (crate::sample_posts("maren-holt"), crate::sample_posts("idris-vane"));
     let refs: Vec<&str> = maren.iter().map(String::as_str).collect();

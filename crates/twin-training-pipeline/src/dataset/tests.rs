@@ -145,3 +145,43 @@ fn the_gates_name_what_they_refuse() {
     assert!(matches!(with(&|e| e[0].split = Split::Test), GateError::BothSides { .. }));
     assert!(matches!(with(&|e| e.push(e[0].clone())), GateError::Repeated { .. }));
 }
+
+#[test]
+fn writing_tasks_take_forms_and_documents_in_turn() {
+    let author = AuthorId::parse("ada").unwrap();
+    let body = |seed: usize| {
+        // Words with digits count for none: these are of letters alone.
+        let letters = |c: char| c.to_digit(10).map_or(c, |digit| char::from(b'a' + digit as u8));
+        let part = |seed: usize| prose(seed, 90).chars().map(letters).collect::<String>();
+        format!(
+            "{}\n\n{}\n\n## Oil {seed}\n\n{}\n\n## Why wait?\n\n{}\n",
+            part(seed),
+            part(seed + 10),
+            part(seed + 20),
+            part(seed + 30)
+        )
+    };
+    let documents: Vec<_> = (1..=3).map(|day| stored(&author, day, &body(day as usize), vec![])).collect();
+    let count = |text: &str| text.split_whitespace().count();
+    let maker = TaskMaker::new(&[], 100, &count);
+    let forms = [Form::Post, Form::Continuation, Form::Section, Form::Answer];
+    let tasks = maker.tasks(&documents, &forms, 10);
+    assert_eq!(tasks.len(), 10);
+    assert_eq!(
+        tasks.iter().map(|task| task.form).collect::<Vec<_>>()[..5],
+        [Form::Post, Form::Continuation, Form::Section, Form::Answer, Form::Post]
+    );
+    assert_eq!((tasks[0].title.as_str(), tasks[4].title.as_str()), ("Post 1", "Post 2"));
+    assert_eq!((tasks[2].title.as_str(), tasks[3].title.as_str()), ("Post 1 › Oil 1", "Why wait?"));
+    for task in &tasks {
+        assert!(documents.iter().any(|document| document.document.text.contains(&task.real)), "{task:?}");
+        if let Request::Continue { opening } = &task.request {
+            assert!(!opening.is_empty() && !task.real.contains(opening.as_str()), "{task:?}");
+        }
+    }
+    assert_eq!(tasks, maker.tasks(&documents, &forms, 10), "the same documents give the same tasks");
+    // There is one post in each document and no more.
+    assert_eq!(maker.tasks(&documents, &[Form::Post], 10).len(), 3);
+    let short = stored(&author, 4, "Hardly any words.", vec![]);
+    assert!(maker.tasks(&[short], &forms, 4).is_empty());
+}

@@ -1,5 +1,6 @@
-//! Ways of writing, side by side on the same prompts: the base model alone, with examples, with examples and retrieval, with
-//! the adapter, with the adapter and retrieval. The author's own test posts are the ceiling, other authors' the floor.
+//! Ways of writing, side by side on the same requests: the base model alone, with examples, with examples and retrieval, with
+//! the adapter, with the adapter and retrieval. What the author wrote in the same places is the ceiling, other authors' posts
+//! the floor.
 //!
 //! Few-shot prompting with retrieval is the baseline that an adapter has to beat.
 
@@ -10,12 +11,19 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use twin_domain::feature_store::StoredDocument;
 use twin_domain::{CancelFlag, ChatMessage, Filter, Fusion, HybridQuery, Progress, Searches};
-use twin_models::language::{GenerateRequest, Input, LanguageModel, Sampling};
+use twin_models::language::{GenerateRequest, Generation, Input, LanguageModel, Sampling};
 use twin_models::prompt::{Passage, Request};
 use twin_style::assessment::Assessment;
+use twin_style::copying::CopyIndex;
+use twin_style::text::{prose, word_count};
 
+use super::fluency::Predictability;
 use super::style::{Ruler, StyleFigures};
 use super::{Corpus, EvaluateError, Evaluation, tell};
+use crate::dataset::{Form, WritingTask};
+
+/// What the seeds of two tries for one request lie apart: more than any suite has requests.
+const TRY_STRIDE: usize = 10_000;
 
 /// A way of writing, or one of the two yardsticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -27,7 +35,7 @@ pub enum Arm {
     FewShotRag,
     Lora,
     LoraRag,
-    /// What the author wrote under the same titles.
+    /// What the author wrote in the same places.
     Author,
     /// What other authors wrote.
     Others,
@@ -50,7 +58,7 @@ impl Arm {
         }
     }
 
-    fn has_adapter(self) -> bool {
+    pub(super) fn has_adapter(self) -> bool {
         matches!(self, Self::Lora | Self::LoraRag)
     }
 
@@ -63,12 +71,31 @@ impl Arm {
     }
 }
 
-/// A text that was written, or read, for a prompt.
+/// A text that was written, or read, for a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
-    /// The title that was to be written under.
+    /// What was asked for, as a reader sees it.
     pub title: String,
+    /// `None` of other authors' texts, which nobody asked for.
+    #[serde(default)]
+    pub form: Option<Form>,
     pub text: String,
+    /// The runs of eight words and more that stand in a training post, in lower case and without punctuation.
+    #[serde(default)]
+    pub copied: Vec<String>,
+}
+
+/// What it took to write all samples of an arm.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// From the request to the last token, retrieval included.
+    pub seconds: f64,
+    /// The mean time to the first token.
+    pub first_token_seconds: f64,
+    /// Tokens of all prompts, and those of them that were still known from the request before.
+    pub prompt_tokens: usize,
+    pub cached_tokens: usize,
+    pub new_tokens: usize,
 }
 
 /// What one arm wrote and how it measures.
@@ -79,100 +106,169 @@ pub struct ArmReport {
     /// The likeness and the gates, where they were measured.
     #[serde(default)]
     pub assessment: Option<Assessment>,
-    /// How easily a classifier tells the samples from the author's texts under the same titles: .5 not at all, 1 always.
+    /// How easily a classifier tells the samples from what the author wrote in the same places: .5 not at all, 1 always.
     #[serde(default)]
     pub told_apart: Option<f64>,
-    /// How long it took to write all samples, passages included. Zero of what people wrote.
+    /// How predictable the samples are to the base model, where that was measured.
     #[serde(default)]
-    pub seconds: f64,
+    pub predictability: Option<Predictability>,
+    /// Nothing of what people wrote.
+    #[serde(default)]
+    pub cost: Cost,
     pub samples: Vec<Sample>,
+}
+
+impl ArmReport {
+    /// The texts of the samples.
+    pub fn texts(&self) -> Vec<&str> {
+        self.samples.iter().map(|sample| sample.text.as_str()).collect()
+    }
+
+    fn new(arm: Arm, samples: Vec<Sample>, cost: Cost, ruler: &Ruler) -> Self {
+        let texts: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
+        let style = ruler.measure(&texts);
+        Self { arm, style, assessment: None, told_apart: None, predictability: None, cost, samples }
+    }
 }
 
 pub(super) fn compare(
     evaluation: &Evaluation<'_>,
     corpus: &Corpus,
+    tasks: &[WritingTask],
+    written: &[ArmReport],
     progress: &dyn Progress,
     cancel: &CancelFlag,
 ) -> Result<Vec<ArmReport>, EvaluateError> {
-    let ruler = Ruler::new(&corpus.train, &corpus.test, &corpus.others);
-    let prompted = &corpus.test[..corpus.test.len().min(evaluation.config.prompts)];
+    let ruler = Ruler::new(&corpus.train, corpus.measured(&corpus.test, evaluation), &corpus.others);
     let arms: Vec<Arm> = Arm::WRITING.into_iter().filter(|arm| evaluation.config.arms.contains(arm)).collect();
-    let total = arms.len() * prompted.len();
+    let total = arms.len() * tasks.len();
     let mut reports = Vec::new();
     let mut done = 0;
     for arm in arms {
-        let mut samples = Vec::new();
-        let begun = Instant::now();
-        for (index, document) in prompted.iter().enumerate() {
+        if let Some(known) = written.iter().find(|known| known.arm == arm && !arm.has_adapter()) {
+            let texts = known.samples.iter().map(|sample| sample.text.clone());
+            let samples = tasks.iter().zip(texts).map(|(task, text)| sample(task, text, ruler.copies())).collect();
+            reports.push(ArmReport::new(arm, samples, known.cost, &ruler));
+            done += tasks.len();
+            continue;
+        }
+        let examples = if arm.has_examples() { examples(evaluation, corpus)? } else { Vec::new() };
+        let (mut samples, mut costs) = (Vec::new(), Vec::new());
+        for (index, task) in tasks.iter().enumerate() {
             tell(progress, arm.label(), done, total);
-            let title = document.document.info.title.clone();
-            let text = write(evaluation, corpus, arm, document, index, cancel)?;
-            samples.push(Sample { title, text });
+            let (text, cost) = write(evaluation, corpus, arm, &examples, (index, task), cancel)?;
+            samples.push(sample(task, text, ruler.copies()));
+            costs.push(cost);
             done += 1;
         }
-        let seconds = begun.elapsed().as_secs_f64();
-        reports.push(ArmReport {
-            arm,
-            style: ruler.measure(&texts(&samples)),
-            assessment: None,
-            told_apart: None,
-            seconds,
-            samples,
-        });
+        reports.push(ArmReport::new(arm, samples, total_cost(&costs), &ruler));
     }
     tell(progress, "writing", total, total);
 
-    // As many words as an arm writes, so that length makes no difference.
-    let openings = |documents: &[StoredDocument]| -> Vec<Sample> {
-        let opening = |stored: &StoredDocument| {
-            let limit = evaluation.config.max_new_tokens;
-            let text = crate::dataset::opening(stored, limit, &|text| evaluation.model.count_tokens(text));
-            Sample { title: stored.document.info.title.clone(), text }
-        };
-        documents.iter().take(prompted.len()).map(opening).collect()
-    };
-    for (arm, samples) in [(Arm::Author, openings(prompted)), (Arm::Others, openings(&corpus.others))] {
+    let real: Vec<Sample> = tasks.iter().map(|task| sample(task, task.real.clone(), ruler.copies())).collect();
+    let floor = floor(evaluation, corpus, tasks.len());
+    for (arm, samples) in [(Arm::Author, real), (Arm::Others, floor)] {
         if !samples.is_empty() {
-            let style = ruler.measure(&texts(&samples));
-            reports.push(ArmReport { arm, style, assessment: None, told_apart: None, seconds: 0.0, samples });
+            reports.push(ArmReport::new(arm, samples, Cost::default(), &ruler));
         }
     }
     Ok(reports)
 }
 
-pub(super) fn texts(samples: &[Sample]) -> Vec<&str> {
-    samples.iter().map(|sample| sample.text.as_str()).collect()
+fn sample(task: &WritingTask, text: String, copies: &CopyIndex) -> Sample {
+    Sample { title: task.title.clone(), form: Some(task.form), copied: copies.copied_runs(&text), text }
 }
 
-/// Lets an arm write under the title of a test document.
+/// Openings of other authors' posts, as many words as an arm writes, so that length makes no difference; in turn, so that
+/// each author has a say, newest first.
+fn floor(evaluation: &Evaluation<'_>, corpus: &Corpus, count: usize) -> Vec<Sample> {
+    let limit = evaluation.config.max_new_tokens;
+    let mut authors: Vec<_> = corpus.strangers.iter().map(|(_, documents)| documents.iter().rev()).collect();
+    let mut samples = Vec::new();
+    while samples.len() < count {
+        let round: Vec<&StoredDocument> = authors.iter_mut().filter_map(Iterator::next).collect();
+        if round.is_empty() {
+            break;
+        }
+        samples.extend(round.into_iter().map(|stored| {
+            let text = crate::dataset::opening(stored, limit, &|text| evaluation.model.count_tokens(text));
+            Sample { title: stored.document.info.title.clone(), form: None, text, copied: Vec::new() }
+        }));
+    }
+    samples.truncate(count);
+    samples
+}
+
+fn total_cost(costs: &[Cost]) -> Cost {
+    let sum = |part: fn(&Cost) -> f64| costs.iter().map(part).sum::<f64>();
+    let count = |part: fn(&Cost) -> usize| costs.iter().map(part).sum::<usize>();
+    Cost {
+        seconds: sum(|cost| cost.seconds),
+        first_token_seconds: sum(|cost| cost.first_token_seconds) / costs.len().max(1) as f64,
+        prompt_tokens: count(|cost| cost.prompt_tokens),
+        cached_tokens: count(|cost| cost.cached_tokens),
+        new_tokens: count(|cost| cost.new_tokens),
+    }
+}
+
+/// Lets an arm write, again if it is too short.
 fn write(
     evaluation: &Evaluation<'_>,
     corpus: &Corpus,
     arm: Arm,
-    document: &StoredDocument,
-    index: usize,
+    examples: &[ChatMessage],
+    (index, task): (usize, &WritingTask),
     cancel: &CancelFlag,
-) -> Result<String, EvaluateError> {
+) -> Result<(String, Cost), EvaluateError> {
     let Evaluation { model, author, prompts, config, .. } = evaluation;
-    let title = document.document.info.title.clone();
-    let passages = if arm.has_retrieval() { retrieve(evaluation, corpus, &title)? } else { Vec::new() };
-    let history = if arm.has_examples() { examples(evaluation, corpus)? } else { Vec::new() };
-    let messages = prompts.render(author, &Request::WritePost { title }, &passages, &history)?;
-    // As drafts are served.
-    let sampling = Sampling { seed: config.seed + index as u64, ..Sampling::draft(config.max_new_tokens) };
-    let adapter = arm.has_adapter().then(|| Arc::clone(&evaluation.adapter));
-    let request = GenerateRequest { input: Input::Messages(messages), adapter, sampling };
-    let generation = model.generate(&request, cancel, &mut |_| ControlFlow::Continue(()))?;
-    if cancel.is_cancelled() { Err(EvaluateError::Cancelled) } else { Ok(generation.text) }
+    let begun = Instant::now();
+    let passages = if arm.has_retrieval() { retrieve(evaluation, corpus, &task.request)? } else { Vec::new() };
+    let retrieved = begun.elapsed().as_secs_f64();
+    let messages = prompts.render(author, &task.request, &passages, examples)?;
+    let (mut best, mut costs) = ((0, String::new()), Vec::new());
+    for attempt in 0..config.tries.max(1) {
+        let seed = config.seed + (index + attempt * TRY_STRIDE) as u64;
+        // As drafts are served.
+        let sampling = Sampling { seed, ..Sampling::draft(config.max_new_tokens) };
+        let adapter = arm.has_adapter().then(|| Arc::clone(&evaluation.adapter));
+        let request = GenerateRequest { input: Input::Messages(messages.clone()), adapter, sampling };
+        let Generation { text, usage, timings, .. } =
+            model.generate(&request, cancel, &mut |_| ControlFlow::Continue(()))?;
+        if cancel.is_cancelled() {
+            return Err(EvaluateError::Cancelled);
+        }
+        costs.push(Cost {
+            seconds: timings.total.as_secs_f64(),
+            first_token_seconds: retrieved + timings.time_to_first_token.as_secs_f64(),
+            prompt_tokens: usage.prompt_tokens,
+            cached_tokens: usage.cached_tokens,
+            new_tokens: usage.new_tokens,
+        });
+        let words = word_count(&prose(&text));
+        if attempt == 0 || words > best.0 {
+            best = (words, text);
+        }
+        if best.0 >= config.min_words {
+            break;
+        }
+    }
+    let cost = total_cost(&costs);
+    Ok((best.1, Cost { seconds: cost.seconds + retrieved, ..cost }))
 }
 
-/// The passages nearest to a title. None of a test document: its own text would give the answer away.
-fn retrieve(evaluation: &Evaluation<'_>, corpus: &Corpus, title: &str) -> Result<Vec<Passage>, EvaluateError> {
+/// The passages nearest to what is asked for. None of a test document: its own text would give the answer away.
+fn retrieve(evaluation: &Evaluation<'_>, corpus: &Corpus, request: &Request) -> Result<Vec<Passage>, EvaluateError> {
+    let text = match request {
+        Request::Ask { question } => question.clone(),
+        Request::WritePost { title } => title.clone(),
+        Request::WriteSection { title, heading } => format!("{title} {heading}"),
+        Request::Continue { opening } => opening.clone(),
+    };
     let limit = evaluation.config.retrieved;
     let query = HybridQuery {
         author: evaluation.author.id.clone(),
-        text: title.to_owned(),
-        embedding: evaluation.embedder.embed_one(title)?,
+        embedding: evaluation.embedder.embed_one(&text)?,
+        text,
         filter: Filter {
             without: corpus.test.iter().map(|stored| stored.document.info.id).collect(),
             ..Filter::default()

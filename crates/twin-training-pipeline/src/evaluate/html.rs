@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use twin_style::judge::JudgeReport;
 use twin_style::profile::StyleProfile;
 
-use super::{Arm, ArmReport, ChartError, EvaluationReport, charts, table};
+use super::{Arm, ArmReport, ChartError, EvaluationReport, RULE, VersionComparison, charts, table};
 
 /// How many of the features that differ most are named.
 const DEVIATIONS: usize = 6;
@@ -19,7 +20,12 @@ svg{max-width:100%;height:auto}details{margin:.5rem 0}blockquote{white-space:pre
 ///
 /// # Errors
 /// When a chart cannot be drawn.
-pub fn page(title: &str, reports: &[(String, EvaluationReport)]) -> Result<String, ChartError> {
+pub fn page(
+    title: &str,
+    reports: &[(String, EvaluationReport)],
+    comparisons: &[VersionComparison],
+    judged: Option<&JudgeReport>,
+) -> Result<String, ChartError> {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>{0}</title><style>{STYLE}</style></head><body>\n<h1>{0}</h1>\n",
@@ -27,6 +33,14 @@ pub fn page(title: &str, reports: &[(String, EvaluationReport)]) -> Result<Strin
     );
     if let Some(chart) = charts::versions(reports)? {
         let _ = writeln!(page, "<h2>Version by version</h2>\n{chart}");
+    }
+    let compared = table::version_rows(comparisons);
+    if !compared.is_empty() {
+        html_table(&mut page, &table::VERSIONS_HEADER, compared.iter().map(|row| row.as_slice()));
+    }
+    if let Some(judged) = judged {
+        let _ = writeln!(page, "<h2>A judge</h2>\n<p>{}</p>", escaped(&table::judge_remark(judged)));
+        html_table(&mut page, &table::JUDGE_HEADER, table::judge_rows(judged).iter().map(|row| row.as_slice()));
     }
     for (name, report) in reports {
         version(&mut page, name, report)?;
@@ -42,21 +56,34 @@ fn version(page: &mut String, name: &str, report: &EvaluationReport) -> Result<(
             if decision.helps { ("good", "Training helps") } else { ("bad", "Training does not help") };
         let _ = writeln!(page, "<p class=\"{class}\"><strong>{verdict}</strong>: {}.</p>", escaped(&decision.because));
     }
-    for line in table::predictions(report).into_iter().chain(table::ruler(report)) {
+    let _ = writeln!(page, "<p>The rule, which was there before the run: {}.</p>", escaped(RULE));
+    for line in table::predictions(report).into_iter().chain(table::remarks(report)) {
         let _ = writeln!(page, "<p>{}</p>", escaped(&line));
     }
     if let Some(chart) = charts::likeness(report)? {
         let _ = writeln!(page, "{chart}");
     }
     html_table(page, &table::LIKENESS_HEADER, table::likeness_rows(report).iter().map(|row| row.as_slice()));
-    html_table(page, &table::HEADER, table::rows(report).iter().map(|row| row.as_slice()));
     let comparisons = table::comparisons(report);
     if !comparisons.is_empty() {
         html_table(page, &table::COMPARISON_HEADER, comparisons.iter().map(|row| row.as_slice()));
     }
+    html_table(page, &table::GATES_HEADER, table::gates_rows(report).iter().map(|row| row.as_slice()));
+    html_table(page, &table::HEADER, table::rows(report).iter().map(|row| row.as_slice()));
+    html_table(page, &table::COST_HEADER, table::cost_rows(report).iter().map(|row| row.as_slice()));
+    if let Some(chart) = charts::map(report)? {
+        let _ = writeln!(page, "<h3>Who writes near whom</h3>\n{chart}");
+    }
+    if let Some(chart) = charts::deviations(report)? {
+        let _ = writeln!(page, "<h3>Feature by feature</h3>\n{chart}");
+    }
     page.push_str("<h3>What differs most from the author</h3>\n<ul>\n");
     for arm in report.arms.iter().filter(|arm| Arm::WRITING.contains(&arm.arm)) {
-        let found = deviations(arm, report);
+        let found: Vec<String> = deviations(arm, report)
+            .into_iter()
+            .take(DEVIATIONS)
+            .map(|Deviation { feature, machine, own }| format!("{feature} {machine:.1} (the author {own:.1})"))
+            .collect();
         let found = if found.is_empty() { "nothing by more than half".to_owned() } else { found.join("; ") };
         let _ = writeln!(page, "<li><strong>{}</strong>: {}</li>", escaped(arm.arm.label()), escaped(&found));
     }
@@ -72,7 +99,7 @@ fn samples(page: &mut String, report: &EvaluationReport) {
         let _ = writeln!(page, "<details><summary>{}</summary>", escaped(&first.title));
         for arm in report.arms.iter().filter(|arm| arm.arm != Arm::Others) {
             if let Some(sample) = arm.samples.get(index) {
-                let copied = marked(&sample.text, &arm.style.copying.longest_text, arm.style.copying.longest_run);
+                let copied = marked(&sample.text, &sample.copied);
                 let _ = writeln!(
                     page,
                     "<p><strong>{}</strong></p><blockquote>{copied}</blockquote>",
@@ -84,50 +111,52 @@ fn samples(page: &mut String, report: &EvaluationReport) {
     }
 }
 
-/// The text with the arm's longest copied run marked, where it stands in this text and is long enough to be no accident.
-fn marked(text: &str, run: &str, words: usize) -> String {
-    if words < 8 {
-        return escaped(text);
-    }
-    // The run is in lower case and without punctuation: its words are looked for one after the other.
+/// The text with its copied runs marked. A run is in lower case and without punctuation, so its words are looked for one
+/// after the other, from the end of the run before.
+fn marked(text: &str, runs: &[String]) -> String {
     let tokens: Vec<(usize, &str)> =
         text.split_whitespace().map(|token| (token.as_ptr() as usize - text.as_ptr() as usize, token)).collect();
     let plain =
         |token: &str| token.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
-    let wanted: Vec<String> = run.split(' ').map(plain).collect();
-    let found = tokens
-        .windows(wanted.len())
-        .find(|window| window.iter().zip(&wanted).all(|((_, token), word)| plain(token) == *word));
-    match found.and_then(|window| Some((window.first()?.0, window.last()?))) {
-        Some((start, (last, token))) => format!(
-            "{}<mark>{}</mark>{}",
-            escaped(&text[..start]),
-            escaped(&text[start..last + token.len()]),
-            escaped(&text[last + token.len()..])
-        ),
-        None => escaped(text),
+    let (mut out, mut written, mut from) = (String::new(), 0, 0);
+    for run in runs {
+        let wanted: Vec<String> = run.split(' ').map(plain).collect();
+        let is_run =
+            |window: &[(usize, &str)]| window.iter().zip(&wanted).all(|((_, token), word)| plain(token) == *word);
+        let Some(place) = tokens[from..].windows(wanted.len()).position(is_run) else { continue };
+        let (first, last) = (tokens[from + place], tokens[from + place + wanted.len() - 1]);
+        let end = last.0 + last.1.len();
+        let _ = write!(out, "{}<mark>{}</mark>", escaped(&text[written..first.0]), escaped(&text[first.0..end]));
+        (written, from) = (end, from + place + wanted.len());
     }
+    out.push_str(&escaped(&text[written..]));
+    out
 }
 
-/// `twice as many semicolons`: the features of an arm that are farthest from those of the author's texts under the same titles.
-fn deviations(arm: &ArmReport, report: &EvaluationReport) -> Vec<String> {
-    let joined =
-        |arm: &ArmReport| arm.samples.iter().map(|sample| sample.text.as_str()).collect::<Vec<_>>().join("\n\n");
+/// A feature in which an arm's texts differ from what the author wrote in the same places.
+pub(super) struct Deviation {
+    pub(super) feature: &'static str,
+    pub(super) machine: f64,
+    pub(super) own: f64,
+}
+
+/// `twice as many semicolons`: the features of an arm that are half as high again as the author's or more, or the other way
+/// round, the farthest first.
+pub(super) fn deviations(arm: &ArmReport, report: &EvaluationReport) -> Vec<Deviation> {
+    let joined = |arm: &ArmReport| arm.texts().join("\n\n");
     let Some(author) = report.arm(Arm::Author) else { return Vec::new() };
     let (own, machine) = (StyleProfile::of(&joined(author)).features(), StyleProfile::of(&joined(arm)).features());
-    let mut found: Vec<(f64, String)> = own
+    let ratio = |own: f64, machine: f64| ((machine.max(0.0) + 0.5) / (own.max(0.0) + 0.5)).ln().abs();
+    let mut found: Vec<Deviation> = own
         .iter()
         .zip(&machine)
+        .map(|((feature, own), (_, machine))| Deviation { feature, machine: *machine, own: *own })
         // One more or less in a thousand words is nothing.
-        .filter(|((_, own), (_, machine))| (own - machine).abs() >= 1.0)
-        .map(|((name, own), (_, machine))| {
-            let ratio = (machine.max(0.0) + 0.5) / (own.max(0.0) + 0.5);
-            (ratio.ln().abs(), format!("{name} {machine:.1} (the author {own:.1})"))
-        })
-        .filter(|(distance, _)| *distance >= 1.5_f64.ln())
+        .filter(|found| (found.own - found.machine).abs() >= 1.0)
+        .filter(|found| ratio(found.own, found.machine) >= 1.5_f64.ln())
         .collect();
-    found.sort_by(|a, b| b.0.total_cmp(&a.0));
-    found.into_iter().take(DEVIATIONS).map(|(_, said)| said).collect()
+    found.sort_by(|a, b| ratio(b.own, b.machine).total_cmp(&ratio(a.own, a.machine)));
+    found
 }
 
 fn html_table<'a>(page: &mut String, header: &[&str], rows: impl Iterator<Item = &'a [String]>) {
@@ -143,7 +172,7 @@ fn cells<T: AsRef<str>>(tag: &str, cells: &[T]) -> String {
 }
 
 /// What models and people wrote stays text.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -165,11 +194,15 @@ mod tests {
     #[test]
     fn a_copied_run_is_marked_and_text_stays_text() {
         let text = "So <b>Rust</b> is a language that, they say, nobody has to fear at all & more.";
-        let run = "is a language that they say nobody has to fear";
-        let html = marked(text, run, 10);
+        let runs = ["is a language that they say nobody has to fear".to_owned()];
+        let html = marked(text, &runs);
         assert!(html.contains("<mark>is a language that, they say, nobody has to fear</mark>"), "{html}");
         assert!(html.starts_with("So &lt;b&gt;") && html.ends_with("&amp; more."), "{html}");
-        assert_eq!(marked("a <b", "a b", 2), "a &lt;b");
-        assert_eq!(marked("nothing of it", run, 10), "nothing of it");
+        assert_eq!(marked("nothing of <it", &runs), "nothing of &lt;it");
+        let twice = ["one two".to_owned(), "five six".to_owned(), "one two".to_owned()];
+        assert_eq!(
+            marked("One two; three five six. One two", &twice),
+            "<mark>One two;</mark> three <mark>five six.</mark> <mark>One two</mark>"
+        );
     }
 }

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use twin_domain::feature_store::StoredDocument;
 use twin_style::assessment::{Assessor, Gate};
-use twin_style::likeness::{AuthorTexts, Others, RulerConfig, RulerQuality};
+use twin_style::likeness::{AuthorTexts, Others, Refusal, RulerConfig, RulerQuality};
 use twin_style::stats::{Difference, holm};
 use twin_style::text::{UNIT_WORDS, prose, word_count};
 use twin_style::two_sample::told_apart;
 
-use super::arms::texts;
+use super::map::{self, Point};
 use super::{Arm, ArmReport, Corpus, Evaluation};
 
 /// The share of another author's words that is known; the rest is what the ruler is tried on.
@@ -27,13 +27,16 @@ pub struct LikenessReport {
     /// The likeness of the author's held-out units and of other people's, one by one.
     pub author_units: Vec<f64>,
     pub impostor_units: Vec<f64>,
-    /// The least difference that so many prompts can show.
+    /// The least difference that texts of this length can show.
     pub detectable_difference: Option<f64>,
     pub comparisons: Vec<Comparison>,
     pub decision: Option<Decision>,
+    /// Units of 500 words, near to each other where they use words alike.
+    #[serde(default)]
+    pub map: Vec<Point>,
 }
 
-/// The likeness of one arm less that of another, on the same prompts.
+/// The likeness of one arm less that of another, on the same requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     pub first: Arm,
@@ -43,16 +46,15 @@ pub struct Comparison {
     pub corrected_p_value: f64,
 }
 
-/// Whether training helps, by a rule that was there before the run: the adapter's likeness is above that of the prompted base
-/// with an interval above zero, and no gate of copying or fluency stops it.
+/// Whether training helps, by [`super::RULE`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     pub helps: bool,
     pub because: String,
 }
 
-/// Adds its assessment to each arm.
-pub(super) fn measure(evaluation: &Evaluation<'_>, corpus: &Corpus, arms: &mut [ArmReport]) -> LikenessReport {
+/// The ruler and the gates, from text that no arm has written.
+pub(super) fn fit(evaluation: &Evaluation<'_>, corpus: &Corpus) -> Result<Assessor, Refusal> {
     let author = AuthorTexts {
         name: evaluation.author.name.clone(),
         known: corpus.train.iter().map(text).collect(),
@@ -63,17 +65,17 @@ pub(super) fn measure(evaluation: &Evaluation<'_>, corpus: &Corpus, arms: &mut [
         .iter()
         .map(|(name, posts)| AuthorTexts::by_date(name, &posts.iter().map(text).collect::<Vec<_>>(), KNOWN_SHARE))
         .collect();
-    let others = Others {
-        texts: &strangers,
-        population: evaluation.population.clone(),
-        without: &[evaluation.author.id.to_string()],
-        genres: &[],
-    };
+    // Whoever is there with texts is not there a second time as statistics.
+    let mut without: Vec<String> = corpus.strangers.iter().map(|(name, _)| name.clone()).collect();
+    without.push(evaluation.author.id.to_string());
+    let population = evaluation.population.clone();
+    let others = Others { texts: &strangers, population, without: &without, genres: &evaluation.config.genres };
     let config = RulerConfig { seed: evaluation.config.seed, ..RulerConfig::default() };
-    let assessor = match Assessor::fit(&author, &others, config) {
-        Ok(assessor) => assessor,
-        Err(refusal) => return refused(refusal.to_string()),
-    };
+    Assessor::fit(&author, &others, config)
+}
+
+/// Adds its assessment to each arm.
+pub(super) fn measure(assessor: &Assessor, corpus: &Corpus, arms: &mut [ArmReport]) -> LikenessReport {
     let own: Vec<String> = arms
         .iter()
         .filter(|report| report.arm == Arm::Author)
@@ -82,9 +84,14 @@ pub(super) fn measure(evaluation: &Evaluation<'_>, corpus: &Corpus, arms: &mut [
     let own: Vec<&str> = own.iter().map(String::as_str).collect();
     for report in arms.iter_mut() {
         if Arm::WRITING.contains(&report.arm) {
-            report.told_apart = told_apart(&texts(&report.samples), &own);
+            report.told_apart = told_apart(&report.texts(), &own);
         }
-        report.assessment = Some(assessor.assess(&texts(&report.samples)));
+        let mut assessment = assessor.assess(&report.texts());
+        // The base model's opinion of fluency, where it was asked, beside what can be told without a model.
+        if report.predictability.as_ref().is_some_and(|predictability| !predictability.is_usual()) {
+            assessment.stop(Gate::Fluency);
+        }
+        report.assessment = Some(assessment);
     }
     let ruler = assessor.ruler();
     let [author_units, impostor_units] = ruler.scale();
@@ -93,7 +100,7 @@ pub(super) fn measure(evaluation: &Evaluation<'_>, corpus: &Corpus, arms: &mut [
         .filter(|report| Arm::WRITING.contains(&report.arm))
         .map(|report| report.samples.iter().map(|sample| word_count(&prose(&sample.text))).sum::<usize>());
     let units = words.min().unwrap_or(0) / UNIT_WORDS;
-    let comparisons = comparisons(&assessor, arms);
+    let comparisons = comparisons(assessor, arms);
     LikenessReport {
         ruler: Some(ruler.quality().clone()),
         refused: None,
@@ -102,10 +109,11 @@ pub(super) fn measure(evaluation: &Evaluation<'_>, corpus: &Corpus, arms: &mut [
         detectable_difference: (units > 0).then(|| ruler.detectable_difference(units)),
         decision: decision(&comparisons, arms),
         comparisons,
+        map: map::draw(ruler, corpus, arms),
     }
 }
 
-fn refused(why: String) -> LikenessReport {
+pub(super) fn refused(why: String) -> LikenessReport {
     LikenessReport {
         ruler: None,
         refused: Some(why),
@@ -114,14 +122,14 @@ fn refused(why: String) -> LikenessReport {
         detectable_difference: None,
         comparisons: Vec::new(),
         decision: None,
+        map: Vec::new(),
     }
 }
 
 fn comparisons(assessor: &Assessor, arms: &[ArmReport]) -> Vec<Comparison> {
     let of = |arm: Arm| arms.iter().find(|report| report.arm == arm);
     let compared = COMPARED.iter().filter_map(|(first, second)| {
-        let difference =
-            assessor.ruler().difference(&texts(&of(*first)?.samples), &texts(&of(*second)?.samples)).ok()?;
+        let difference = assessor.ruler().difference(&of(*first)?.texts(), &of(*second)?.texts()).ok()?;
         Some((*first, *second, difference))
     });
     let compared: Vec<(Arm, Arm, Difference)> = compared.collect();
@@ -143,9 +151,7 @@ fn comparisons(assessor: &Assessor, arms: &[ArmReport]) -> Vec<Comparison> {
 fn decision(comparisons: &[Comparison], arms: &[ArmReport]) -> Option<Decision> {
     let question = comparisons.iter().find(|one| (one.first, one.second) == COMPARED[0])?;
     let assessment = arms.iter().find(|report| report.arm == Arm::Lora)?.assessment.as_ref()?;
-    let stopping = [Gate::Copying, Gate::Stitching, Gate::Repetition, Gate::Fluency];
-    let stopped: Vec<&str> =
-        stopping.iter().filter(|gate| assessment.stopped_by.contains(gate)).map(|gate| gate.label()).collect();
+    let stopped: Vec<&str> = assessment.gates_of_text().map(Gate::label).collect();
     let Difference { mean, interval: (low, high), .. } = question.difference;
     let helps = question.difference.is_above_zero() && stopped.is_empty();
     let gates = if stopped.is_empty() {
@@ -161,6 +167,6 @@ fn decision(comparisons: &[Comparison], arms: &[ArmReport]) -> Option<Decision> 
     Some(Decision { helps, because })
 }
 
-fn text(stored: &StoredDocument) -> &str {
+pub(super) fn text(stored: &StoredDocument) -> &str {
     &stored.document.text
 }

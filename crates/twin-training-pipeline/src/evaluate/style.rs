@@ -55,6 +55,11 @@ impl Ruler {
         }
     }
 
+    /// The training posts, for finding copies of them.
+    pub(super) fn copies(&self) -> &CopyIndex {
+        &self.copies
+    }
+
     pub(super) fn measure(&self, texts: &[&str]) -> StyleFigures {
         let joined = texts.join("\n\n");
         let (profile, ngrams) = (Profile::of(&joined), NgramProfile::of(&joined));

@@ -6,15 +6,19 @@ use crate::wiring::Wiring;
 mod cheats;
 pub(super) mod corpus;
 mod extraction;
+mod grounding;
+mod judge;
 mod retrieval;
 mod style;
 mod verification;
+mod withheld;
 
 pub async fn run(wiring: &Wiring, command: BenchCommand) -> anyhow::Result<bool> {
     match command {
         BenchCommand::Cheats(arguments) => cheats::run(wiring, &arguments),
         BenchCommand::Extraction(arguments) => extraction::run(wiring, &arguments),
         BenchCommand::Retrieval(arguments) => retrieval::run(wiring, arguments).await,
+        BenchCommand::Grounding(arguments) => grounding::run(wiring, &arguments).await,
         BenchCommand::Style(arguments) => style::run(wiring, &arguments).await,
         BenchCommand::Verification(arguments) => verification::run(wiring, &arguments),
     }

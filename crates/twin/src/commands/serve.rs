@@ -51,7 +51,11 @@ async fn desk(wiring: &Wiring) -> anyhow::Result<Desk> {
 
 /// The twins of this data directory.
 pub async fn twins(wiring: &Wiring) -> anyhow::Result<Arc<Twins>> {
-    let store: Arc<dyn FeatureStore> = wiring.store().await?;
+    twins_of(wiring, wiring.store().await?).await
+}
+
+/// The same with another view of the feature store.
+pub async fn twins_of(wiring: &Wiring, store: Arc<dyn FeatureStore>) -> anyhow::Result<Arc<Twins>> {
     let registry: Arc<dyn ModelRegistry> = wiring.registry()?;
     let model: Arc<dyn LanguageModel> = wiring.language_model().await?;
     let parts = TwinParts {

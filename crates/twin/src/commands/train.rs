@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use twin_domain::{Author, AuthorId, ModelRegistry, ModelVersion, Release, TrainingSet};
-use twin_models::language::{Adapter, Llama};
-use twin_models::prompt::PromptSet;
-use twin_training_pipeline::evaluate::{Evaluation, EvaluationConfig, EvaluationReport, evaluate, table};
+use twin_training_pipeline::evaluate::{EvaluationConfig, EvaluationReport, table};
 use twin_training_pipeline::registration::{read_evaluation, register, write_evaluation};
 use twin_training_pipeline::run::{FinishedRun, TrainingConfig, train};
 
@@ -15,7 +13,7 @@ use crate::output;
 use crate::wiring::{Wiring, blocking};
 
 use super::dataset;
-use super::style::population;
+use super::evaluation::{Subject, prepared};
 
 pub async fn run(wiring: &Wiring, arguments: TrainArguments) -> anyhow::Result<bool> {
     let mut config = training_config(&wiring.config.training);
@@ -86,7 +84,7 @@ pub async fn make(
     let (config, of_set, trained) = (config.clone(), set.clone(), Arc::clone(&model));
     let run = blocking(move || train(&trained, &base, &of_set, &examples, &config, &runs, progress.as_ref(), &cancel));
     let run = run.await?;
-    let evaluation = evaluation(wiring, &model, &run, &set, &author, measured).await?;
+    let evaluation = evaluation(wiring, &run, &set, &author, measured).await?;
     let registry = wiring.registry()?;
     let version = register(&*registry, &run, &evaluation, &set, &author, env!("CARGO_PKG_VERSION"))?;
     Ok(Made { set, run, evaluation, version })
@@ -94,7 +92,6 @@ pub async fn make(
 
 async fn evaluation(
     wiring: &Wiring,
-    model: &Arc<Llama>,
     run: &FinishedRun,
     set: &TrainingSet,
     author: &Author,
@@ -104,30 +101,13 @@ async fn evaluation(
     if let Some(known) = read_evaluation(&directory).filter(|known| known.config == *config) {
         return Ok(known);
     }
-    let (store, embedder, view) = (wiring.store().await?, wiring.embedder().await?, set.feature_view.clone());
-    let (progress, cancel, config) = (Arc::clone(&wiring.progress), wiring.cancel.clone(), config.clone());
-    let (model, set, author) = (Arc::clone(model), set.clone(), author.clone());
-    let population = config.likeness.then(|| population::load(None)).transpose()?;
-    let measure = move || -> anyhow::Result<EvaluationReport> {
-        let adapter = Arc::new(Adapter::load(&directory, &model)?);
-        let prompts = PromptSet::builtin()?;
-        let evaluation = Evaluation {
-            model: &model,
-            adapter,
-            embedder: &*embedder,
-            store: &*store,
-            view: &view,
-            author: &author,
-            set: &set,
-            prompts: &prompts,
-            config: &config,
-            population,
-        };
-        let report = evaluate(&evaluation, progress.as_ref(), &cancel)?;
+    let subject = Subject { adapter: directory.clone(), author: author.clone(), set: set.clone(), also: Vec::new() };
+    prepared(wiring, subject, config.clone(), move |prepared, progress, cancel| {
+        let report = prepared.run(None, progress, cancel)?;
         write_evaluation(&directory, &report)?;
         Ok(report)
-    };
-    blocking(measure).await
+    })
+    .await
 }
 
 /// Lets a version serve if it helps. `None` when it does not.

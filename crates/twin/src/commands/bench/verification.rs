@@ -208,6 +208,9 @@ fn print(outcome: &Outcome) {
         let alone: Vec<String> =
             report.component_auc.iter().map(|(component, auc)| format!("{} {auc:.3}", component.label())).collect();
         output::line(format!("{name}: AUC of each measure alone: {}", alone.join(", ")));
+        let beside: Vec<String> =
+            report.other_auc.iter().map(|(measure, auc)| format!("{} {auc:.3}", measure.label())).collect();
+        output::line(format!("{name}: AUC of other measures: {}", beside.join(", ")));
         let pan = &report.pan;
         output::line(format!(
             "{name}: c@1 {:.3}, F0.5u {:.3}, F1 {:.3}, Brier {:.3} (as PAN has them, better when higher)",

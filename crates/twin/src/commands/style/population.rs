@@ -1,5 +1,6 @@
 //! `twin style population`: other people in numbers.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,12 +9,12 @@ use twin_style::population::{Contributor, Member, Population};
 use twin_style::text::as_markdown;
 
 use crate::args::PopulationCommand;
-use crate::commands::bench::corpus::{by_author, rows};
+use crate::commands::bench::corpus::{Row, by_author, rows};
 use crate::output;
 use crate::wiring::Wiring;
 
 /// The population that comes with the program: see `data/population/README.md`.
-static BUILTIN: &[u8] = include_bytes!("../../../../../data/population/posts-and-essays-1.json.gz");
+static BUILTIN: &[u8] = include_bytes!("../../../../../data/population/posts-and-essays-2.json.gz");
 
 /// The population in a file, or the one that comes with the program.
 pub fn load(file: Option<&Path>) -> anyhow::Result<Arc<Population>> {
@@ -27,7 +28,11 @@ pub fn load(file: Option<&Path>) -> anyhow::Result<Arc<Population>> {
 
 pub fn run(wiring: &Wiring, command: PopulationCommand) -> anyhow::Result<bool> {
     match command {
-        PopulationCommand::Build { texts, name, out } => build(wiring, &texts, &name, &out),
+        PopulationCommand::Build { texts, same, without, name, out } => {
+            let mut authors = authors(&texts, &same)?;
+            authors.retain(|(name, ..)| !without.contains(name));
+            build(wiring, &authors, &name, &out)
+        }
         PopulationCommand::Show { file } => {
             let population = load(file.as_deref())?;
             show(wiring, &population)?;
@@ -39,14 +44,20 @@ pub fn run(wiring: &Wiring, command: PopulationCommand) -> anyhow::Result<bool> 
 /// An author, a genre and Markdown texts, oldest first.
 type Texts = (String, String, Vec<String>);
 
-fn build(wiring: &Wiring, sources: &[String], name: &str, out: &Path) -> anyhow::Result<bool> {
+/// The authors of all sources.
+fn authors(sources: &[String], same: &[String]) -> anyhow::Result<Vec<Texts>> {
+    let same: BTreeMap<&str, &str> = same.iter().map(|pair| names(pair)).collect::<anyhow::Result<_>>()?;
     let mut authors: Vec<Texts> = Vec::new();
     for source in sources {
         let (genre, path) = source
             .split_once('=')
             .with_context(|| format!("`{source}` does not say what kind of texts these are: write `posts={source}`"))?;
-        authors.extend(read(genre, Path::new(path))?);
+        authors.extend(read(genre, Path::new(path), &same)?);
     }
+    Ok(authors)
+}
+
+fn build(wiring: &Wiring, authors: &[Texts], name: &str, out: &Path) -> anyhow::Result<bool> {
     let contributors: Vec<Contributor<'_>> = authors
         .iter()
         .map(|(name, genre, posts)| Contributor {
@@ -72,15 +83,22 @@ fn build(wiring: &Wiring, sources: &[String], name: &str, out: &Path) -> anyhow:
     Ok(population.members().count() > 0)
 }
 
-fn read(genre: &str, path: &Path) -> anyhow::Result<Vec<Texts>> {
+fn names(pair: &str) -> anyhow::Result<(&str, &str)> {
+    pair.split_once('=').with_context(|| format!("`{pair}` does not name one author twice: write `NAME=NAME`"))
+}
+
+/// The authors of a file or folder. One who is there under two names is one; with folders, one after the other.
+fn read(genre: &str, path: &Path, same: &BTreeMap<&str, &str>) -> anyhow::Result<Vec<Texts>> {
+    let kept = |name: String| same.get(name.as_str()).map_or(name, |kept| (*kept).to_owned());
     let of_genre = |(name, texts): (String, Vec<String>)| (name, genre.to_owned(), texts);
     if path.is_file() {
-        let plain = by_author(rows(path)?);
+        let renamed = |row: Row| Row { author: kept(row.author), ..row };
+        let plain = by_author(rows(path)?.into_iter().map(renamed).collect());
         let markdown =
             |(name, texts): (String, Vec<String>)| (name, texts.iter().map(|text| as_markdown(text)).collect());
         return Ok(plain.into_iter().map(markdown).map(of_genre).collect());
     }
-    let mut authors = Vec::new();
+    let mut authors: Vec<Texts> = Vec::new();
     for folder in sorted(path)?.into_iter().filter(|entry| entry.is_dir()) {
         let mut texts = Vec::new();
         for file in sorted(&folder)? {
@@ -89,7 +107,11 @@ fn read(genre: &str, path: &Path) -> anyhow::Result<Vec<Texts>> {
             }
         }
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        authors.push(of_genre((name, texts)));
+        let name = kept(name);
+        match authors.iter_mut().find(|(known, ..)| *known == name) {
+            Some((.., known)) => known.extend(texts),
+            None => authors.push(of_genre((name, texts))),
+        }
     }
     if authors.is_empty() {
         anyhow::bail!("`{}` has no folder of an author with Markdown files in it", path.display());

@@ -1,0 +1,182 @@
+//! What is to be written so that ways of writing can be compared: requests made by rule from a held-out document, each with
+//! what the author wrote in that place.
+
+use serde::{Deserialize, Serialize};
+use twin_domain::feature_store::StoredDocument;
+use twin_models::prompt::Request;
+use twin_style::text::{prose, word_count};
+
+use super::outline::{self, Outline};
+use super::questions::{self, Rarity};
+use super::{DatasetConfig, opening};
+
+/// What the author wrote has to have so many words of prose, or there is nothing to compare with.
+const MIN_WORDS: usize = 40;
+
+/// A kind of request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// The opening of a post, from its title.
+    Post,
+    /// A section, from its heading.
+    Section,
+    /// What comes after a passage.
+    Continuation,
+    /// The answer to a question: a heading that asks, or what a telling sentence answers.
+    Answer,
+}
+
+impl Form {
+    /// The name in tables.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Post => "post",
+            Self::Section => "section",
+            Self::Continuation => "continuation",
+            Self::Answer => "answer",
+        }
+    }
+}
+
+/// One thing to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WritingTask {
+    pub(crate) form: Form,
+    /// What a reader sees of it: the title, heading or question, or the first words that are continued.
+    pub(crate) title: String,
+    pub(crate) request: Request,
+    /// What the author wrote there.
+    pub(crate) real: String,
+}
+
+/// Makes tasks from documents.
+pub(crate) struct TaskMaker<'a> {
+    rarity: Rarity,
+    max_tokens: usize,
+    config: DatasetConfig,
+    count_tokens: &'a dyn Fn(&str) -> usize,
+}
+
+impl<'a> TaskMaker<'a> {
+    /// For texts of at most `max_tokens`. Which words are rare is told by the documents that the author's model was trained on.
+    pub(crate) fn new(
+        train: &[StoredDocument],
+        max_tokens: usize,
+        count_tokens: &'a dyn Fn(&str) -> usize,
+    ) -> TaskMaker<'a> {
+        let rarity = Rarity::of(train.iter().map(|stored| stored.document.text.as_str()));
+        Self { rarity, max_tokens, config: DatasetConfig::default(), count_tokens }
+    }
+
+    /// `count` tasks of these forms in turn, each from another document as long as there are any, then a second one from the
+    /// first document and so on. The same documents give the same tasks.
+    pub(crate) fn tasks(&self, documents: &[StoredDocument], forms: &[Form], count: usize) -> Vec<WritingTask> {
+        let mut queues: Vec<Vec<WritingTask>> = forms
+            .iter()
+            .map(|form| in_rounds(documents.iter().map(|stored| self.of_document(stored, *form))))
+            .collect();
+        queues.iter_mut().for_each(|queue| queue.reverse());
+        let mut tasks = Vec::new();
+        while tasks.len() < count && queues.iter().any(|queue| !queue.is_empty()) {
+            tasks.extend(queues.iter_mut().filter_map(Vec::pop));
+        }
+        tasks.truncate(count);
+        tasks
+    }
+
+    fn of_document(&self, stored: &StoredDocument, form: Form) -> Vec<WritingTask> {
+        let tasks = match form {
+            Form::Post => self.post(stored),
+            Form::Section => self.sections(stored),
+            Form::Continuation => self.continuations(stored),
+            Form::Answer => self.answers(stored),
+        };
+        tasks.into_iter().filter(|task| word_count(&prose(&task.real)) >= MIN_WORDS).collect()
+    }
+
+    fn post(&self, stored: &StoredDocument) -> Vec<WritingTask> {
+        let title = stored.document.info.title.clone();
+        let real = opening(stored, self.max_tokens, self.count_tokens);
+        vec![WritingTask { form: Form::Post, request: Request::WritePost { title: title.clone() }, title, real }]
+    }
+
+    fn sections(&self, stored: &StoredDocument) -> Vec<WritingTask> {
+        let text = &stored.document.text;
+        let title = &stored.document.info.title;
+        let mut tasks = Vec::new();
+        for section in Outline::of(text).sections {
+            if section.heading.is_empty() || section.heading.ends_with('?') {
+                continue;
+            }
+            let passages = outline::passages(text, &section.blocks, self.max_tokens, self.count_tokens);
+            let Some(passage) = passages.first() else { continue };
+            let request = Request::WriteSection { title: title.clone(), heading: section.heading.clone() };
+            let title = format!("{title} › {}", section.heading);
+            tasks.push(WritingTask { form: Form::Section, title, request, real: text[passage.clone()].to_owned() });
+        }
+        tasks
+    }
+
+    /// From the middle of the document outwards: its end and its beginning are the least like the rest of it.
+    fn continuations(&self, stored: &StoredDocument) -> Vec<WritingTask> {
+        let text = &stored.document.text;
+        let passages = outline::passages(text, &Outline::of(text).blocks, self.max_tokens, self.count_tokens);
+        let middle = passages.len() / 2;
+        let mut order: Vec<usize> = (1..passages.len()).collect();
+        order.sort_by_key(|index| index.abs_diff(middle));
+        let task = |index: usize| {
+            let before = &text[passages[index - 1].clone()];
+            let opening = outline::tail(before, self.config.opening_tokens, self.count_tokens).to_owned();
+            let first: Vec<&str> = opening.split_whitespace().take(8).collect();
+            WritingTask {
+                form: Form::Continuation,
+                title: format!("{} … {} …", stored.document.info.title, first.join(" ")),
+                request: Request::Continue { opening },
+                real: text[passages[index].clone()].to_owned(),
+            }
+        };
+        order.into_iter().map(task).collect()
+    }
+
+    fn answers(&self, stored: &StoredDocument) -> Vec<WritingTask> {
+        let text = &stored.document.text;
+        let outline = Outline::of(text);
+        let task = |question: String, real: String| {
+            let request = Request::Ask { question: question.clone() };
+            WritingTask { form: Form::Answer, title: question, request, real }
+        };
+        let mut tasks = Vec::new();
+        for section in outline.sections.iter().filter(|section| section.heading.ends_with('?')) {
+            let passages = outline::passages(text, &section.blocks, self.max_tokens, self.count_tokens);
+            if let Some(passage) = passages.first() {
+                tasks.push(task(section.heading.clone(), text[passage.clone()].to_owned()));
+            }
+        }
+        let DatasetConfig { passage_tokens, questions: count, .. } = self.config;
+        let made = questions::of_document(
+            text,
+            &outline.blocks,
+            &stored.not_voice,
+            &self.rarity,
+            passage_tokens,
+            count,
+            self.count_tokens,
+        );
+        tasks.extend(made.into_iter().map(|made| task(made.question, text[made.passage].to_owned())));
+        tasks
+    }
+}
+
+/// The first of each, then the second of each.
+fn in_rounds<T>(lists: impl Iterator<Item = Vec<T>>) -> Vec<T> {
+    let mut lists: Vec<std::vec::IntoIter<T>> = lists.map(Vec::into_iter).collect();
+    let mut all = Vec::new();
+    loop {
+        let before = all.len();
+        all.extend(lists.iter_mut().filter_map(Iterator::next));
+        if all.len() == before {
+            return all;
+        }
+    }
+}

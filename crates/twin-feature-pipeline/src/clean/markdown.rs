@@ -113,16 +113,17 @@ fn without_comments(text: &str) -> String {
         return text.to_owned();
     }
     let code = code_ranges(text);
-    let in_code = |at: usize| {
-        let after = code.partition_point(|range| range.end <= at);
-        code.get(after).is_some_and(|range| range.start <= at)
+    // A comment that runs into code is none: code ends what stands before it.
+    let touches_code = |start: usize, end: usize| {
+        let after = code.partition_point(|range| range.end <= start);
+        code.get(after).is_some_and(|range| range.start < end)
     };
     let mut kept = String::with_capacity(text.len());
     let mut at = 0;
     let mut from = 0;
     while let Some(found) = text[from..].find("<!--").map(|offset| from + offset) {
         let end = text[found..].find("-->").map(|offset| found + offset + "-->".len());
-        match end.filter(|_| !in_code(found)) {
+        match end.filter(|end| !touches_code(found, *end)) {
             Some(end) => {
                 kept.push_str(&text[at..found]);
                 // A comment on lines of its own takes its line break along.
@@ -199,6 +200,12 @@ mod tests {
             assert!(check_nesting(&format!("Text\n{}x\n", unit.repeat(20))).is_ok(), "{unit}");
         }
         assert!(check_nesting(&"-".repeat(1000)).is_ok(), "a rule");
+    }
+
+    #[test]
+    fn a_comment_that_runs_into_code_is_text() {
+        let text = " --><!--\n```\na --><!--  -->\n";
+        check(text, text);
     }
 
     #[test]

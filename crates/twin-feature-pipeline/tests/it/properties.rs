@@ -139,8 +139,9 @@ proptest! {
 
     #[test]
     fn no_feed_is_a_reason_to_panic(text in "(<rss version='2\\.0'>|<channel>|<item>|</item>|<title>|</title>|<link>|http://a\\.b/|<feed xmlns='http://www\\.w3\\.org/2005/Atom'>|<entry>|<content type='html'>|&lt;|&amp;|\\]\\]>|<!\\[CDATA\\[|[a-z ]{1,5}|\\PC){0,40}") {
+        // Elements that are not closed run into one another.
         for word in exercise::feed(text.as_bytes()).iter().flat_map(|found| words(found)) {
-            prop_assert!(text.contains(&word) || word == "amp" || word == "lt", "{word:?} is not in {text:?}");
+            prop_assert!(is_within(&word, &text), "{word:?} is not in {text:?}");
         }
     }
 

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use qdrant_edge::{
-    NamedQuery, Payload, PointId, PointInsertOperations, PointOperations, PointStruct, PointStructPersisted, QueryEnum,
-    QueryRequest, Record, ScoringQuery, ScrollRequest, SparseVector, UpdateOperation, Vector, VectorInternal,
-    VectorStructInternal, Vectors, WithPayloadInterface, WithVector,
+    NamedQuery, Payload, PointId, PointInsertOperations, PointOperations, PointStruct, PointStructPersisted,
+    QuantizationSearchParams, QueryEnum, QueryRequest, Record, ScoringQuery, ScrollRequest, SearchParams, SparseVector,
+    UpdateOperation, Vector, VectorInternal, VectorStructInternal, Vectors, WithPayloadInterface, WithVector,
 };
 use serde_json::Value;
 use twin_domain::{
@@ -27,7 +27,7 @@ use crate::fuse::{Fused, fuse};
 use crate::payload::{decode, encode};
 use crate::selection::{self, Selection};
 use crate::sparse::SparseEncoder;
-use crate::{DENSE, SPARSE, validate};
+use crate::{DENSE, Quantization, SPARSE, validate};
 
 /// What a new collection, and opening one, may take on the disk: a few of the engine's files of fixed size.
 const OPENING_BYTES: u64 = 32 * 1024 * 1024;
@@ -45,6 +45,8 @@ pub(super) struct Collection {
     /// Whoever writes holds it.
     writer: Mutex<Tally>,
     reserve_bytes: u64,
+    /// Whether vectors are held small for searching.
+    quantized: bool,
 }
 
 impl Collection {
@@ -64,7 +66,8 @@ impl Collection {
             guard::reading(&name, || shard.distinct_points(None))
         })?;
         let writer = Mutex::new(tally);
-        Ok(Self { id: view.id(), name, view, shard, sparse, writer, reserve_bytes: options.reserve_bytes })
+        let (reserve_bytes, quantized) = (options.reserve_bytes, options.quantization != Quantization::None);
+        Ok(Self { id: view.id(), name, view, shard, sparse, writer, reserve_bytes, quantized })
     }
 
     /// Writes chunks; durable when it returns.
@@ -124,7 +127,7 @@ impl Collection {
                 score_threshold: None,
                 limit: candidates,
                 offset: 0,
-                params: None,
+                params: self.quantized.then(compared_again),
                 with_vector: WithVector::Bool(false),
                 with_payload: WithPayloadInterface::Bool(false),
             };
@@ -302,6 +305,12 @@ impl std::fmt::Debug for Collection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Collection").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// Small vectors find more candidates than are asked for, which are compared again by their full vectors.
+fn compared_again() -> SearchParams {
+    let quantization = QuantizationSearchParams { ignore: false, rescore: Some(true), oversampling: Some(2.0) };
+    SearchParams { quantization: Some(quantization), ..SearchParams::default() }
 }
 
 fn approximate_bytes(embedded: &EmbeddedChunk) -> usize {

@@ -232,11 +232,9 @@ fn kendall(pairs: &[(f64, f64)]) -> Option<f64> {
     if pairs.len() < 3 {
         return None;
     }
-    let sign = |a: f64, b: f64| match a.total_cmp(&b) {
-        std::cmp::Ordering::Less => -1.0,
-        std::cmp::Ordering::Equal => 0.0,
-        std::cmp::Ordering::Greater => 1.0,
-    };
+    /// Strengths come out of an iteration: what differs by less is equal.
+    const TIED: f64 = 1e-6;
+    let sign = |a: f64, b: f64| if (a - b).abs() <= TIED { 0.0 } else { (a - b).signum() };
     let (mut sum, mut x, mut y) = (0.0_f64, 0.0_f64, 0.0_f64);
     for (index, first) in pairs.iter().enumerate() {
         for second in &pairs[index + 1..] {

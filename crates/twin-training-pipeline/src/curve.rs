@@ -18,12 +18,20 @@ pub struct StepPoint {
 }
 
 /// One look at the calibration documents.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct ValidationPoint {
     /// The step after which it was taken; 0 is before the first.
     pub step: usize,
-    /// Mean negative log-likelihood of the target tokens, in nats.
+    /// Mean negative log-likelihood of the target tokens, in nats; of DPO, the mean loss of a pair.
     pub loss: f64,
+    /// The mean margin of pairs and the chosen answers' nats a token, where the method is DPO.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub margin: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nll: Option<f64>,
+    /// Whether this adapter is not to be kept, whatever its loss.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
 }
 
 /// The course of a run.
@@ -43,9 +51,9 @@ const VALIDATION: RGBColor = RGBColor(0xe0, 0x7a, 0x3f);
 const INK: RGBColor = RGBColor(0x66, 0x6a, 0x73);
 
 impl Curve {
-    /// The lowest validation loss and its step.
+    /// The lowest validation loss and its step, of what may be kept.
     pub fn best(&self) -> Option<ValidationPoint> {
-        self.validation.iter().copied().min_by(|a, b| a.loss.total_cmp(&b.loss))
+        self.validation.iter().copied().filter(|point| !point.refused).min_by(|a, b| a.loss.total_cmp(&b.loss))
     }
 
     /// The curve as an SVG of 720 by 360 on a transparent ground, so that it can stand on a light and on a dark page.
@@ -114,7 +122,10 @@ mod tests {
     fn both_lines_are_drawn() {
         let curve = Curve {
             steps: vec![point(1, 3.0), point(2, 2.5), point(3, 2.4)],
-            validation: vec![ValidationPoint { step: 0, loss: 3.1 }, ValidationPoint { step: 3, loss: 2.6 }],
+            validation: vec![
+                ValidationPoint { loss: 3.1, ..ValidationPoint::default() },
+                ValidationPoint { step: 3, loss: 2.6, ..ValidationPoint::default() },
+            ],
         };
         let svg = curve.to_svg().unwrap();
         for colour in ["#5B8DEF", "#E07A3F"] {
@@ -122,6 +133,14 @@ mod tests {
         }
         assert_eq!(svg.matches("<circle").count(), 2, "a point for each look");
         assert_eq!(curve.best().unwrap().step, 3);
+    }
+
+    #[test]
+    fn what_is_refused_is_not_the_best() {
+        let look = |step, loss, refused| ValidationPoint { step, loss, refused, ..ValidationPoint::default() };
+        let curve =
+            Curve { steps: vec![], validation: vec![look(0, 3.0, false), look(4, 2.0, true), look(8, 2.5, false)] };
+        assert_eq!(curve.best().unwrap().step, 8);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use twin_domain::{Author, ModelRegistry, ModelVersion, RegistryError, TrainingSe
 
 use crate::durable;
 use crate::evaluate::{ArmReport, EvaluationReport};
-use crate::run::FinishedRun;
+use crate::run::{FinishedRun, Method, Parent, PreferenceReport, RunReport};
 
 /// Why a model could not be registered.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +44,33 @@ pub fn register(
         training_set: set.id.clone(),
         feature_view: set.feature_view.clone(),
         prompt: set.prompt.clone(),
-        hyper_parameters: serde_json::to_value(&run.report.config).map_err(io::Error::other)?,
+        hyper_parameters: hyper_parameters(&run.report).map_err(io::Error::other)?,
         metrics: metrics(run, evaluation),
         code: code.to_owned(),
     };
     Ok(registry.register(&candidate, &directory)?)
+}
+
+/// All that a run was told. Plain fine-tuning from nothing has no more than its configuration.
+fn hyper_parameters(report: &RunReport) -> serde_json::Result<serde_json::Value> {
+    let mut told = serde_json::to_value(&report.config)?;
+    if let Some(fields) = told.as_object_mut() {
+        if report.method != Method::Sft {
+            fields.insert("method".to_owned(), report.method.as_str().into());
+        }
+        if let Some(parent) = &report.parent {
+            fields.insert("parent".to_owned(), serde_json::to_value(parent)?);
+        }
+        if let Some(preference) = &report.preference {
+            fields.insert("preference".to_owned(), serde_json::to_value(&preference.config)?);
+        }
+    }
+    Ok(told)
+}
+
+/// The version that a version was trained from, if its hyper-parameters name one.
+pub fn parent(version: &ModelVersion) -> Option<Parent> {
+    serde_json::from_value(version.hyper_parameters.get("parent")?.clone()).ok()
 }
 
 /// Keeps an evaluation beside the adapter, so that it need not be made twice.
@@ -80,6 +102,12 @@ fn metrics(run: &FinishedRun, evaluation: &EvaluationReport) -> BTreeMap<String,
         metrics.insert("bits_per_byte.others.base".to_owned(), others.base);
         metrics.insert("bits_per_byte.others.twin".to_owned(), others.twin);
         metrics.insert("bits_per_byte.others.gain".to_owned(), others.gain());
+    }
+    if let Some(preference) = &run.report.preference {
+        metrics.insert("preference.margin.before".to_owned(), preference.before.margin);
+        metrics.insert("preference.margin".to_owned(), preference.after.margin);
+        metrics.insert("preference.accuracy".to_owned(), preference.after.accuracy);
+        metrics.insert("preference.held_out_pairs".to_owned(), preference.held_out_pairs as f64);
     }
     for ArmReport { arm, style, .. } in &evaluation.arms {
         let arm = serde_json::to_value(arm).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
@@ -129,6 +157,19 @@ fn model_card(run: &FinishedRun, evaluation: &EvaluationReport, set: &TrainingSe
         config.seed,
         author.consent.as_deref().unwrap_or("not recorded: do not publish"),
     );
+    if let Some(parent) = &report.parent {
+        let _ = writeln!(card, "Trained by {} from {}.\n", report.method.as_str(), parent.id);
+    }
+    if let Some(preference) = &report.preference {
+        let PreferenceReport { held_out_pairs, before, after, .. } = preference;
+        let _ = writeln!(
+            card,
+            "On {held_out_pairs} held-out pairs the margin of the author's passages went from {:.3} to {:.3}; {:.0}% are preferred.\n",
+            before.margin,
+            after.margin,
+            after.accuracy * 100.0
+        );
+    }
     card.push_str(&crate::evaluate::table::markdown(evaluation));
     card.push_str("\n![loss curve](curve.svg)\n");
     card

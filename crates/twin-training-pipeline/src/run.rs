@@ -10,10 +10,9 @@ use std::time::Instant;
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
-use twin_domain::{BaseModel, CancelFlag, Digest, Example, Progress, ProgressUpdate, Split, TrainingSet};
+use twin_domain::{BaseModel, CancelFlag, Digest, ModelVersionId, Progress, ProgressUpdate, TrainingSet};
 use twin_models::language::{
-    AdamWConfig, AdapterError, CheckpointError, Llama, LoraConfig, Projection, StepLoss, TokenizerError, TrainError,
-    Trainer, TrainerConfig, TrainingExample,
+    Adapter, AdapterError, CheckpointError, GenerateError, Llama, TokenizerError, TrainError, Trainer,
 };
 
 use crate::curve::{Curve, DrawError, StepPoint, ValidationPoint};
@@ -21,83 +20,68 @@ use crate::schedule::learning_rate;
 
 use self::batches::{Cursor, next_batch};
 use self::files::RunFiles;
+use self::objective::{Look, Objective, Taken};
+
+pub use self::config::TrainingConfig;
+pub use self::material::Material;
+pub use self::pairs::{AnsweredBy, Pair, PairSource, PreferenceConfig, PreferenceReport, Standing};
 
 mod batches;
+mod config;
 mod files;
+mod material;
+mod objective;
+mod pairs;
 
-/// All that a run is told. Together with the training set and the base model it determines the adapter.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrainingConfig {
-    /// Rank of the adapter's matrices.
-    pub rank: usize,
-    /// The adapter's output is scaled by `alpha / rank`, so that the rank can change without retuning the rate.
-    pub alpha: f32,
-    /// Share of the adapter's inputs that are zeroed while training.
-    pub dropout: f32,
-    /// The projections that get an adapter.
-    pub target_modules: Vec<Projection>,
-    /// Peak of the learning rate.
-    pub learning_rate: f64,
-    /// Share of the steps over which the rate rises.
-    pub warmup: f64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Gradients with a larger norm are scaled down to it.
-    pub clip_norm: f64,
-    /// Gradients are accumulated over at least so many tokens before each step.
-    pub batch_tokens: usize,
-    /// Longer sequences are cut.
-    pub max_sequence_tokens: usize,
-    /// The most passes over the examples.
-    pub epochs: f64,
-    /// The most optimiser steps.
-    pub max_steps: usize,
-    /// Steps between looks at the calibration examples; a checkpoint is written at each.
-    pub validate_every: usize,
-    /// The most tokens of calibration examples that a look takes.
-    pub validation_tokens: usize,
-    /// The run ends after so many looks without a lower loss.
-    pub patience: usize,
-    /// Seed of initialisation, order and dropout.
-    pub seed: u64,
+/// How an adapter learns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Supervised fine-tuning on prompts with the author's passages as answers.
+    #[default]
+    Sft,
+    /// Continued pre-training on the posts as they are, without prompts.
+    Pretrain,
+    /// Direct preference optimisation: the author's passages against a model's answers to the same prompts.
+    Dpo,
 }
 
-impl Default for TrainingConfig {
-    fn default() -> Self {
-        Self {
-            rank: 16,
-            alpha: 32.0,
-            dropout: 0.05,
-            target_modules: Projection::ALL.to_vec(),
-            learning_rate: 1e-3,
-            warmup: 0.05,
-            weight_decay: 0.01,
-            clip_norm: 1.0,
-            batch_tokens: 1024,
-            max_sequence_tokens: 512,
-            epochs: 3.0,
-            max_steps: 400,
-            validate_every: 10,
-            // A look costs a third of a step of as many tokens; this many tell one step from the next.
-            validation_tokens: 2048,
-            patience: 3,
-            seed: 17,
+impl Method {
+    /// The name in files and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sft => "sft",
+            Self::Pretrain => "pretrain",
+            Self::Dpo => "dpo",
         }
     }
 }
 
-impl TrainingConfig {
-    fn trainer(&self) -> TrainerConfig {
-        let lora = LoraConfig {
-            rank: self.rank,
-            alpha: self.alpha,
-            dropout: self.dropout,
-            target_modules: self.target_modules.clone(),
-            ..LoraConfig::default()
-        };
-        let adamw = AdamWConfig { weight_decay: self.weight_decay as f32, ..AdamWConfig::default() };
-        TrainerConfig { lora, adamw, seed: self.seed, ..TrainerConfig::default() }
-    }
+/// The registered version that a run goes on from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    pub id: ModelVersionId,
+    /// The digest of what the version consists of.
+    pub content: Digest,
+}
+
+/// A version and its adapter.
+pub struct Start {
+    pub parent: Parent,
+    pub adapter: Arc<Adapter>,
+}
+
+/// What a run works with, whatever its method.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    pub model: &'a Arc<Llama>,
+    pub base: &'a BaseModel,
+    pub set: &'a TrainingSet,
+    pub config: &'a TrainingConfig,
+    /// Where training starts: a fresh adapter when there is no other. DPO keeps near to it.
+    pub start: Option<&'a Start>,
+    /// The directory that all runs are below.
+    pub runs: &'a Path,
 }
 
 /// Why a run did not end well.
@@ -117,6 +101,8 @@ pub enum RunError {
     Adapter(#[from] AdapterError),
     #[error("an example could not be turned into tokens")]
     Tokenizer(#[from] TokenizerError),
+    #[error("the model could not write an answer to prefer the author's to")]
+    Generate(#[from] GenerateError),
     #[error("the run directory `{path}` could not be used")]
     Io {
         path: PathBuf,
@@ -137,6 +123,10 @@ pub enum RunError {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
     pub base: BaseModel,
+    #[serde(default)]
+    pub method: Method,
+    #[serde(default)]
+    pub parent: Option<Parent>,
     pub config: TrainingConfig,
     pub train_examples: usize,
     pub calibration_examples: usize,
@@ -144,7 +134,7 @@ pub struct RunReport {
     pub steps: usize,
     /// The step whose adapter was kept: the one with the lowest calibration loss.
     pub best_step: usize,
-    /// Mean loss on the calibration examples before training and at the best step, in nats a token.
+    /// Mean loss on the calibration examples before training and at the best step: in nats a token; of DPO, a pair.
     pub calibration_loss_before: f64,
     pub calibration_loss: f64,
     /// Tokens that went through training, prompts included, and those of them in the loss.
@@ -152,6 +142,9 @@ pub struct RunReport {
     pub target_tokens: u64,
     /// Seconds of training, calibration included, over all the times the run was taken up.
     pub seconds: f64,
+    /// How pairs that no step was taken on stand, where the method is DPO.
+    #[serde(default)]
+    pub preference: Option<PreferenceReport>,
 }
 
 /// A run that ended, and where its files are: the adapter in PEFT's layout, `training.json`, `curve.json`, `curve.svg`.
@@ -182,47 +175,56 @@ struct Progressed {
     looks_without_gain: usize,
 }
 
-/// Trains an adapter for `base` on `set`, or recognises that this was done. Checkpoints and results are kept below `runs`.
+/// Trains an adapter, or recognises that this was done. Checkpoints and results are kept below `job.runs`.
 ///
 /// # Errors
 /// [`RunError::Cancelled`] when the flag was set, after a checkpoint; otherwise when the trainer or a file fails.
-#[expect(clippy::too_many_arguments, reason = "what a run is made of, each named by its type")]
 pub fn train(
-    model: &Arc<Llama>,
-    base: &BaseModel,
-    set: &TrainingSet,
-    examples: &[Example],
-    config: &TrainingConfig,
-    runs: &Path,
+    job: &Job<'_>,
+    material: &Material<'_>,
     progress: &dyn Progress,
     cancel: &CancelFlag,
 ) -> Result<FinishedRun, RunError> {
-    let directory = runs.join(run_name(base, set, config));
+    let directory = job.runs.join(run_name(job, material));
     if let Some(report) = finished(&directory) {
         return Ok(FinishedRun { report, directory, recognised: true });
     }
     let at = |source| RunError::Io { path: directory.clone(), source };
     fs::create_dir_all(&directory).map_err(at)?;
 
-    let mut run = Run {
-        trainer: Trainer::new(Arc::clone(model), config.trainer())?,
-        model,
-        train: sequences(model, set, examples, Split::Train, config)?,
-        calibration: within(sequences(model, set, examples, Split::Calibration, config)?, config.validation_tokens),
-        config,
-        files: RunFiles::new(&directory, base),
-        state: Progressed::default(),
-        taken_up: (Instant::now(), Progressed::default()),
-    };
+    let files = RunFiles::new(&directory, job.base);
+    let objective = material.objective(job, &directory, progress, cancel)?;
+    let trainer = fresh_trainer(job)?;
+    let (state, taken_up) = (Progressed::default(), (Instant::now(), Progressed::default()));
+    let mut run = Run { trainer, job: *job, method: material.method(), objective, files, state, taken_up };
     run.take_up()?;
     run.run_to_the_end(progress, cancel)?;
-    let report = run.finish(base)?;
+    let report = run.finish(cancel)?;
     Ok(FinishedRun { report, directory, recognised: false })
 }
 
-/// The name of the run with this base, set and configuration.
-fn run_name(base: &BaseModel, set: &TrainingSet, config: &TrainingConfig) -> String {
-    format!("run-{}", Digest::of_json(&(base, &set.content, config)).short())
+fn fresh_trainer(job: &Job<'_>) -> Result<Trainer, TrainError> {
+    let model = Arc::clone(job.model);
+    match job.start {
+        None => Trainer::new(model, job.config.trainer(None)),
+        Some(start) => {
+            let config = job.config.trainer(Some(start.adapter.config()));
+            Trainer::continuing(model, config, &start.adapter)
+        }
+    }
+}
+
+/// The name of a run: a digest of all that determines its result. Plain fine-tuning has the name it always had.
+fn run_name(job: &Job<'_>, material: &Material<'_>) -> String {
+    let Job { base, set, config, start, .. } = job;
+    let digest = match (start, material) {
+        (None, Material::Examples(_)) => Digest::of_json(&(base, &set.content, config)),
+        _ => {
+            let parent = start.map(|start| &start.parent.content);
+            Digest::of_json(&(base, &set.content, config, parent, material.method(), material.told()))
+        }
+    };
+    format!("run-{}", digest.short())
 }
 
 fn finished(directory: &Path) -> Option<RunReport> {
@@ -231,47 +233,11 @@ fn finished(directory: &Path) -> Option<RunReport> {
     serde_json::from_str(&text).ok()
 }
 
-/// The examples of a split as tokens. A sequence that is too long loses the end of its target, never a part of its prompt.
-fn sequences(
-    model: &Llama,
-    set: &TrainingSet,
-    examples: &[Example],
-    split: Split,
-    config: &TrainingConfig,
-) -> Result<Vec<TrainingExample>, RunError> {
-    let mut made = Vec::new();
-    for example in examples.iter().filter(|example| example.split == split) {
-        let Example { prompt, target, complete, not_voice, .. } = example;
-        let mut sequence = model.tokenizer().encode_example(prompt, target, *complete, not_voice)?;
-        sequence.token_ids.truncate(config.max_sequence_tokens);
-        sequence.loss_mask.truncate(config.max_sequence_tokens);
-        if sequence.target_tokens() > 0 {
-            made.push(sequence);
-        }
-    }
-    let max_tokens = config.max_sequence_tokens;
-    let nothing = || RunError::NothingFits { split: split.as_str(), set: set.id.to_string(), max_tokens };
-    if made.is_empty() { Err(nothing()) } else { Ok(made) }
-}
-
-/// As many sequences as have `max_tokens` together, at least one, spread evenly over all of them.
-fn within(mut sequences: Vec<TrainingExample>, max_tokens: usize) -> Vec<TrainingExample> {
-    let tokens: usize = sequences.iter().map(|sequence| sequence.token_ids.len()).sum();
-    let stride = tokens.div_ceil(max_tokens.max(1)).max(1);
-    let mut index = 0;
-    sequences.retain(|_| {
-        index += 1;
-        usize::is_multiple_of(index - 1, stride)
-    });
-    sequences
-}
-
 struct Run<'a> {
     trainer: Trainer,
-    model: &'a Arc<Llama>,
-    train: Vec<TrainingExample>,
-    calibration: Vec<TrainingExample>,
-    config: &'a TrainingConfig,
+    job: Job<'a>,
+    method: Method,
+    objective: Objective,
     files: RunFiles,
     state: Progressed,
     /// When this process took the run up, and how much it had done by then.
@@ -281,15 +247,16 @@ struct Run<'a> {
 impl Run<'_> {
     /// The steps the run has if it is not stopped early.
     fn planned_steps(&self) -> usize {
-        let tokens: usize = self.train.iter().map(|sequence| sequence.token_ids.len()).sum();
-        let by_epochs = (self.config.epochs * tokens as f64 / self.config.batch_tokens as f64).ceil() as usize;
-        by_epochs.clamp(1, self.config.max_steps.max(1))
+        let (config, tokens) = (self.job.config, self.objective.lengths().iter().sum::<usize>());
+        let by_epochs = (config.epochs * tokens as f64 / config.batch_tokens.max(1) as f64).ceil() as usize;
+        by_epochs.clamp(1, config.max_steps.max(1))
     }
 
     /// Goes back to the last checkpoint, if there is one.
     fn take_up(&mut self) -> Result<(), RunError> {
         if let Some((state, trainer)) = self.files.last_checkpoint()? {
-            self.trainer = Trainer::resume(Arc::clone(self.model), self.config.trainer(), &trainer)?;
+            let config = self.job.config.trainer(self.job.start.map(|start| start.adapter.config()));
+            self.trainer = Trainer::resume(Arc::clone(self.job.model), config, &trainer)?;
             self.state = state;
         }
         self.taken_up = (Instant::now(), self.state.clone());
@@ -302,14 +269,14 @@ impl Run<'_> {
             self.look(cancel)?;
             self.files.keep_best(0, &self.trainer)?;
         }
-        while self.state.step < steps && self.state.looks_without_gain < self.config.patience {
+        while self.state.step < steps && self.state.looks_without_gain < self.job.config.patience {
             self.tell(progress, steps);
             if cancel.is_cancelled() {
                 self.checkpoint()?;
                 return Err(RunError::Cancelled { step: self.state.step });
             }
             self.step(steps)?;
-            if self.state.step.is_multiple_of(self.config.validate_every) || self.state.step == steps {
+            if self.state.step.is_multiple_of(self.job.config.validate_every.max(1)) || self.state.step == steps {
                 self.look(cancel)?;
                 let gained = self.state.curve.best().is_some_and(|best| best.step == self.state.step);
                 self.state.looks_without_gain = if gained { 0 } else { self.state.looks_without_gain + 1 };
@@ -325,19 +292,17 @@ impl Run<'_> {
     }
 
     fn step(&mut self, steps: usize) -> Result<(), RunError> {
-        let lengths: Vec<usize> = self.train.iter().map(|sequence| sequence.token_ids.len()).collect();
-        let batch = next_batch(&lengths, self.config.batch_tokens, self.config.seed, &mut self.state.cursor);
-        let warmup = ((steps as f64 * self.config.warmup).ceil() as usize).max(1);
-        let rate = learning_rate(self.state.step, steps, warmup, self.config.learning_rate);
-        let examples: Vec<TrainingExample> = batch.iter().map(|index| self.train[*index].clone()).collect();
-        let StepLoss { nll_sum, target_tokens } = self.trainer.accumulate(&examples)?;
-        let loss = nll_sum / target_tokens.max(1) as f64;
+        let (config, lengths) = (self.job.config, self.objective.lengths());
+        let batch = next_batch(&lengths, config.batch_tokens, config.seed, &mut self.state.cursor);
+        let warmup = ((steps as f64 * config.warmup).ceil() as usize).max(1);
+        let rate = learning_rate(self.state.step, steps, warmup, config.learning_rate);
+        let Taken { loss, parts, target_tokens } = self.objective.accumulate(&mut self.trainer, &batch)?;
         let state = &mut self.state;
         state.step += 1;
         if !loss.is_finite() {
             return Err(RunError::NotFinite { step: state.step, loss, learning_rate: rate });
         }
-        let applied = self.trainer.apply(rate as f32, Some(self.config.clip_norm as f32), target_tokens)?;
+        let applied = self.trainer.apply(rate as f32, Some(config.clip_norm as f32), parts)?;
         state.tokens += batch.iter().map(|index| lengths[*index] as u64).sum::<u64>();
         state.target_tokens += target_tokens as u64;
         state.curve.steps.push(StepPoint {
@@ -352,20 +317,13 @@ impl Run<'_> {
 
     /// Measures the calibration loss.
     fn look(&mut self, cancel: &CancelFlag) -> Result<(), RunError> {
-        let mut nats = 0.0;
-        let mut tokens = 0;
-        // A few at a time, so that Ctrl-C does not have to wait for all.
-        for part in self.calibration.chunks(8) {
-            if cancel.is_cancelled() {
-                return Err(RunError::Cancelled { step: self.state.step });
-            }
-            for nll in self.model.nll_batch(Some(self.trainer.adapter()), part)? {
-                nats += nll.nats;
-                tokens += nll.tokens;
-            }
-        }
-        let loss = nats / tokens.max(1) as f64;
-        self.state.curve.validation.push(ValidationPoint { step: self.state.step, loss });
+        let step = self.state.step;
+        let looked = self.objective.look(self.job.model, self.trainer.adapter(), cancel)?;
+        let Some(Look { loss, margin, nll }) = looked else { return Err(RunError::Cancelled { step }) };
+        let before = self.state.curve.validation.first().and_then(|first| first.nll);
+        // An adapter that prefers the author's words but predicts them worse is no better.
+        let refused = before.zip(nll).is_some_and(|(before, now)| now > before * pairs::NLL_LIMIT);
+        self.state.curve.validation.push(ValidationPoint { step, loss, margin, nll, refused });
         Ok(())
     }
 
@@ -387,16 +345,24 @@ impl Run<'_> {
         self.files.checkpoint(&self.state, &self.trainer)
     }
 
-    fn finish(mut self, base: &BaseModel) -> Result<RunReport, RunError> {
+    fn finish(mut self, cancel: &CancelFlag) -> Result<RunReport, RunError> {
         self.state.seconds = self.taken_up.1.seconds + self.taken_up.0.elapsed().as_secs_f64();
         let state = &self.state;
         let before = state.curve.validation.first().map_or(0.0, |point| point.loss);
-        let best = state.curve.best().unwrap_or(ValidationPoint { step: 0, loss: before });
+        let unchanged = ValidationPoint { step: 0, loss: before, ..ValidationPoint::default() };
+        let best = state.curve.best().unwrap_or(unchanged);
+        let adapter = self.files.best(best.step, self.job.model)?;
+        let Some(preference) = self.objective.report(&self.job, &adapter, cancel)? else {
+            return Err(RunError::Cancelled { step: state.step });
+        };
+        let (train_examples, calibration_examples) = self.objective.sizes();
         let report = RunReport {
-            base: base.clone(),
-            config: self.config.clone(),
-            train_examples: self.train.len(),
-            calibration_examples: self.calibration.len(),
+            base: self.job.base.clone(),
+            method: self.method,
+            parent: self.job.start.map(|start| start.parent.clone()),
+            config: self.job.config.clone(),
+            train_examples,
+            calibration_examples,
             steps: state.step,
             best_step: best.step,
             calibration_loss_before: before,
@@ -404,8 +370,9 @@ impl Run<'_> {
             tokens: state.tokens,
             target_tokens: state.target_tokens,
             seconds: state.seconds,
+            preference,
         };
-        self.files.finish(&report, &state.curve, self.model)?;
+        self.files.finish(&report, &state.curve, &adapter, &self.objective.exported())?;
         Ok(report)
     }
 }

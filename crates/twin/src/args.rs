@@ -9,8 +9,10 @@ pub use self::bench::{
     BenchArguments, BenchCommand, BenchRetrievalArguments, BenchStyleArguments, CheatsArguments, ExtractionArguments,
     GroundingArguments, JudgeArguments, VerificationArguments,
 };
+pub use self::train::TrainArguments;
 
 mod bench;
+mod train;
 
 /// A model that writes and answers in one author's voice, grounded in what that author published.
 #[derive(Debug, Parser)]
@@ -286,27 +288,6 @@ pub struct ExportArguments {
 pub enum ExportForm {
     Parquet,
     Jsonl,
-}
-
-#[derive(Debug, Args)]
-pub struct TrainArguments {
-    #[arg(long)]
-    pub author: AuthorId,
-    /// The most optimiser steps
-    #[arg(long, value_name = "N")]
-    pub steps: Option<usize>,
-    /// Rank of the adapter
-    #[arg(long)]
-    pub rank: Option<usize>,
-    /// Peak learning rate
-    #[arg(long)]
-    pub learning_rate: Option<f64>,
-    /// Seed of everything random
-    #[arg(long)]
-    pub seed: Option<u64>,
-    /// Register the version but let the present release go on serving
-    #[arg(long)]
-    pub no_promote: bool,
 }
 
 #[derive(Debug, Args)]

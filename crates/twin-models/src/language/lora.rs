@@ -310,6 +310,13 @@ impl Adapter {
         Ok(Self { config, layout, values, identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed) })
     }
 
+    /// The same numbers under another configuration of the same shape, as with another dropout.
+    pub(crate) fn configured(&self, config: LoraConfig, sizes: &Architecture) -> Result<Self, LoraConfigError> {
+        let mut adapter = Self::zero(config, sizes)?;
+        adapter.values_mut().copy_from_slice(&self.values);
+        Ok(adapter)
+    }
+
     /// How the adapter was made.
     pub fn config(&self) -> &LoraConfig {
         &self.config

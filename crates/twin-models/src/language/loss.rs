@@ -16,8 +16,6 @@ const CHUNK: usize = 128;
 pub(crate) struct Target {
     pub(crate) row: usize,
     pub(crate) token: u32,
-    /// What the gradient of its loss is multiplied by.
-    pub(crate) weight: f32,
 }
 
 /// Room for one chunk of targets.
@@ -32,7 +30,7 @@ pub(crate) struct LossScratch {
 
 impl Decoder<'_> {
     /// The negative log-likelihood in nats of each target, from `x`, the last layer's result. With `d_x` (zeros), the
-    /// gradient of the weighted sum is added to it.
+    /// gradient of their sum is added to it.
     pub(crate) fn cross_entropy(
         &self,
         x: &[f32],
@@ -69,7 +67,7 @@ impl Decoder<'_> {
         let losses = logits
             .par_chunks_exact_mut(vocab)
             .zip(targets)
-            .map(|(logits, target)| token_loss(logits, target.token as usize, target.weight, want_gradient))
+            .map(|(logits, target)| token_loss(logits, target.token as usize, want_gradient))
             .collect();
         let Some(d_x) = d_x else { return losses };
         let d_normed = fit(&mut scratch.d_normed, rows * width);
@@ -86,17 +84,17 @@ impl Decoder<'_> {
 }
 
 kernel! {
-    /// The loss of one token; with `gradient`, the logits become the gradient of `weight ·` loss.
-    fn token_loss(logits: &'a mut [f32], token: usize, weight: f32, gradient: bool) -> f32 {
+    /// The loss of one token; with `gradient`, the logits become that of the loss.
+    fn token_loss(logits: &'a mut [f32], token: usize, gradient: bool) -> f32 {
         let largest = largest(logits);
         let sum = sum_of_exp(logits, largest);
         let loss = largest + sum.ln() - logits[token];
         if gradient {
-            let scale = weight / sum;
+            let scale = 1.0 / sum;
             for logit in logits.iter_mut() {
                 *logit = exp(*logit - largest) * scale;
             }
-            logits[token] -= weight;
+            logits[token] -= 1.0;
         }
         loss
     }

@@ -10,6 +10,7 @@ use super::architecture::Architecture;
 use super::decoder::Decoder;
 use super::llama::{DecodePrecision, Llama, LoadOptions};
 use super::lora::{Adapter, LoraConfig, Projection};
+use super::preference::{PreferenceLoss, PreferencePair};
 use super::session::Session;
 use super::tokenizer::Tokenizer;
 use super::training::{Trainer, TrainerConfig, TrainingExample};
@@ -134,6 +135,36 @@ fn every_gradient_agrees_with_finite_differences() {
         let losses = model.nll_batch(Some(adapter), &examples).unwrap();
         losses.iter().zip(&examples).map(|(nll, example)| nll.nats * f64::from(example.weight)).sum()
     });
+}
+
+#[test]
+fn gradients_of_preferences_agree_with_finite_differences() {
+    let model = model(2, DecodePrecision::F32);
+    let adapter = stirred(&model, lora(0.0));
+    let mut examples = examples();
+    let (chosen, rejected) = (examples.swap_remove(1), examples.swap_remove(0));
+    // Far enough from the reference that the sigmoid is neither flat nor in its middle.
+    let nlls = model.nll_batch(Some(&adapter), &[chosen.clone(), rejected.clone()]).unwrap();
+    let reference = (nlls[0].nats - 3.0, nlls[1].nats + 2.0);
+    let (pair, loss) = (PreferencePair { chosen, rejected, reference }, PreferenceLoss { beta: 0.2, nll_weight: 0.3 });
+    let mut trainer = trainer(&model, adapter.clone(), |_| ());
+    let standing = trainer.accumulate_pairs(std::slice::from_ref(&pair), loss).unwrap()[0];
+    assert!((standing.margin + 1.0).abs() < 1e-2, "{}", standing.margin);
+    let rescaled: Vec<f32> = trainer.gradients().iter().map(|g| g * 30.0).collect();
+    check_gradients(&adapter, &rescaled, |adapter| {
+        let nlls = model.nll_batch(Some(adapter), &[pair.chosen.clone(), pair.rejected.clone()]).unwrap();
+        30.0 * loss.standing(&pair, nlls[0].nats, nlls[1].nats).loss
+    });
+}
+
+#[test]
+fn going_on_from_an_adapter_keeps_its_numbers_and_takes_the_new_dropout() {
+    let model = model(1, DecodePrecision::F32);
+    let adapter = stirred(&model, lora(0.3));
+    let config = TrainerConfig { lora: LoraConfig { rank: 9, dropout: 0.0, ..lora(0.0) }, ..TrainerConfig::default() };
+    let trainer = Trainer::continuing(Arc::clone(&model), config, &adapter).unwrap();
+    assert_eq!(trainer.adapter().values(), adapter.values());
+    assert_eq!(trainer.adapter().config(), &lora(0.0));
 }
 
 #[test]

@@ -241,6 +241,22 @@ impl Tokenizer {
         Ok(TrainingExample::new(token_ids, loss_mask))
     }
 
+    /// A text that is to be continued from anywhere in it, for further pre-training: all of its tokens are learned, but for
+    /// those that touch a byte range of `not_voice`.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Tokenizer`], which no text is known to cause.
+    pub fn encode_running_text(
+        &self,
+        text: &str,
+        not_voice: &[Range<usize>],
+    ) -> Result<TrainingExample, TokenizerError> {
+        let encoding = self.inner.encode(text, false).map_err(TokenizerError::Tokenizer)?;
+        let voice =
+            |&(start, end): &(usize, usize)| !not_voice.iter().any(|range| start < range.end && range.start < end);
+        Ok(TrainingExample::new(encoding.get_ids().to_vec(), encoding.get_offsets().iter().map(voice).collect()))
+    }
+
     /// Whether a token ends an answer.
     pub(crate) fn is_end(&self, token: u32) -> bool {
         self.ends.contains(&token)

@@ -57,11 +57,9 @@ impl TrainingExample {
 
     /// The targets of this example when its rows start at `first`.
     pub(crate) fn targets(&self, first: usize) -> impl Iterator<Item = Target> + '_ {
-        (1..self.token_ids.len()).filter(|at| self.loss_mask[*at]).map(move |at| Target {
-            row: first + at - 1,
-            token: self.token_ids[at],
-            weight: self.weight,
-        })
+        (1..self.token_ids.len())
+            .filter(|at| self.loss_mask[*at])
+            .map(move |at| Target { row: first + at - 1, token: self.token_ids[at] })
     }
 }
 
@@ -187,6 +185,21 @@ impl Trainer {
         Ok(Self::from_parts(model, config, adapter, optimizer))
     }
 
+    /// A trainer that goes on from an adapter, with the optimizer fresh. Of `config.lora` only the dropout counts; the rest is
+    /// as the adapter was made.
+    ///
+    /// # Errors
+    /// [`TrainError::AdapterMismatch`] when the adapter is of another model.
+    pub fn continuing(model: Arc<Llama>, mut config: TrainerConfig, start: &Adapter) -> Result<Self, TrainError> {
+        if !start.fits(model.sizes()) {
+            return Err(TrainError::AdapterMismatch);
+        }
+        config.lora = LoraConfig { dropout: config.lora.dropout, ..start.config().clone() };
+        let adapter = start.configured(config.lora.clone(), model.sizes())?;
+        let optimizer = AdamW::new(config.adamw, adapter.parameters());
+        Ok(Self::from_parts(model, config, adapter, optimizer))
+    }
+
     pub(crate) fn from_parts(model: Arc<Llama>, config: TrainerConfig, adapter: Adapter, optimizer: AdamW) -> Self {
         let gradients = vec![0.0; adapter.parameters()];
         Self { model, config, adapter, gradients, optimizer, packs: 0, buffers: Buffers::default() }
@@ -200,11 +213,8 @@ impl Trainer {
         examples.iter().try_for_each(|example| example.validate(&self.model))?;
         let mut loss = StepLoss::default();
         for pack in packs(examples, self.config.pack_tokens) {
-            let key = mix(self.config.seed ^ mix(self.optimizer.step ^ mix(self.packs)));
-            let dropout = Dropout::new(self.config.lora.dropout, key);
             let pack: Vec<_> = pack.into_iter().map(|index| &examples[index]).collect();
-            loss += self.gradient(&pack, dropout);
-            self.packs += 1;
+            loss += self.gradient_of(&pack, &mut |_| pack.iter().map(|example| example.weight).collect());
         }
         Ok(loss)
     }
@@ -272,14 +282,22 @@ impl Trainer {
         self.packs == 0
     }
 
-    fn gradient(&mut self, pack: &[&TrainingExample], dropout: Option<Dropout>) -> StepLoss {
+    /// Adds the gradient of one pack. `factors` is told the negative log-likelihood of each example and says what the
+    /// gradient of each is multiplied by.
+    pub(crate) fn gradient_of(&mut self, pack: &[&TrainingExample], factors: Factors<'_>) -> StepLoss {
+        let key = mix(self.config.seed ^ mix(self.optimizer.step ^ mix(self.packs)));
+        let dropout = Dropout::new(self.config.lora.dropout, key);
+        self.packs += 1;
         let Self { model, config, adapter, gradients, buffers, .. } = self;
         let rows = Rows::packed(pack.iter().map(|example| example.token_ids.len()));
         let kept = kept_layers(model, adapter, rows.len(), config.activation_memory_bytes);
         let decoder = Decoder { adapter: Some(adapter), dropout, ..model.decoder() };
-        model.install(|| buffers.run(&decoder, pack, &rows, kept, gradients))
+        model.install(|| buffers.run(&decoder, pack, &rows, kept, factors, gradients))
     }
 }
+
+/// From the negative log-likelihood of each example in nats to what its gradient is multiplied by.
+type Factors<'a> = &'a mut (dyn FnMut(&[f64]) -> Vec<f32> + Send);
 
 impl Buffers {
     /// Forward and backward pass of one pack. The last `kept` layers keep their activations.
@@ -289,6 +307,7 @@ impl Buffers {
         pack: &[&TrainingExample],
         rows: &Rows,
         kept: usize,
+        factors: Factors<'_>,
         gradients: &mut [f32],
     ) -> StepLoss {
         let layers = decoder.sizes().layers;
@@ -308,6 +327,14 @@ impl Buffers {
         let targets: Vec<Target> =
             pack.iter().zip(&rows.segments).flat_map(|(example, segment)| example.targets(segment.start)).collect();
         let losses = decoder.cross_entropy(x, &targets, Some(d_x), loss);
+        let nlls = nll_of_each(pack, &losses);
+        // A row belongs to one example, so its gradient can be multiplied after the fact.
+        for (factor, segment) in factors(&nlls).into_iter().zip(&rows.segments) {
+            if factor != 1.0 {
+                let width = decoder.sizes().hidden_size;
+                d_x[segment.start * width..segment.end * width].iter_mut().for_each(|d| *d *= factor);
+            }
+        }
         for (layer, tape) in tapes.iter().enumerate().rev() {
             if layer >= layers - kept {
                 decoder.backward_layer(layer, rows, tape, d_x, gradients, (scratch, back));
@@ -317,8 +344,14 @@ impl Buffers {
                 decoder.backward_layer(layer, rows, shared_tape, d_x, gradients, (scratch, back));
             }
         }
-        StepLoss { nll_sum: losses.iter().map(|loss| f64::from(*loss)).sum(), target_tokens: targets.len() }
+        StepLoss { nll_sum: nlls.iter().sum(), target_tokens: targets.len() }
     }
+}
+
+/// The sum of each example's losses, which come one example after the other.
+fn nll_of_each(pack: &[&TrainingExample], losses: &[f32]) -> Vec<f64> {
+    let mut losses = losses.iter().map(|loss| f64::from(*loss));
+    pack.iter().map(|example| losses.by_ref().take(example.target_tokens()).sum()).collect()
 }
 
 /// How many layers can keep their activations of `rows` tokens within `memory` bytes.

@@ -54,15 +54,27 @@ impl RunFiles {
         self.remove_all_but("best-", &format!("best-{best:08}"))
     }
 
-    /// Makes the artefacts of a run that has ended: the best adapter, the report and the curve.
-    pub(super) fn finish(&self, report: &RunReport, curve: &Curve, base: &Llama) -> Result<(), RunError> {
-        let best = Adapter::load(&self.directory.join(format!("best-{:08}", report.best_step)), base)?;
+    /// The adapter that was kept after `step`.
+    pub(super) fn best(&self, step: usize, base: &Llama) -> Result<Adapter, RunError> {
+        Ok(Adapter::load(&self.directory.join(format!("best-{step:08}")), base)?)
+    }
+
+    /// Makes the artefacts of a run that has ended: the best adapter, the report, the curve, and other `files` by name.
+    pub(super) fn finish(
+        &self,
+        report: &RunReport,
+        curve: &Curve,
+        best: &Adapter,
+        files: &[(&str, String)],
+    ) -> Result<(), RunError> {
+        let write =
+            |path: &Path, text: &str| durable::write(path, text.as_bytes()).map_err(|source| self.failed(source));
         self.place("artefacts", |directory| {
             best.save(directory, &self.hub)?;
+            files.iter().try_for_each(|(name, text)| write(&directory.join(name), text))?;
             self.write_json(&directory.join("training.json"), report)?;
             self.write_json(&directory.join("curve.json"), curve)?;
-            let svg = curve.to_svg()?;
-            durable::write(&directory.join("curve.svg"), svg.as_bytes()).map_err(|source| self.failed(source))
+            write(&directory.join("curve.svg"), &curve.to_svg()?)
         })?;
         self.remove_all_but("checkpoint-", "")?;
         self.remove_all_but("best-", "")

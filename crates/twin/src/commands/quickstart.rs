@@ -20,7 +20,7 @@ use crate::args::QuickstartArguments;
 use crate::output;
 use crate::wiring::Wiring;
 
-use super::train::{self, Made};
+use super::train::{self, Lesson, Made};
 use super::{chat, ingest, serve};
 
 /// The sample authors, written for this project.
@@ -66,7 +66,7 @@ pub async fn run(wiring: &Wiring, arguments: QuickstartArguments) -> anyhow::Res
     } else {
         EvaluationConfig::default()
     };
-    let made = train::make(wiring, &author.id, &config, &measured).await?;
+    let made = train::make(wiring, &author.id, &Lesson::new(config), &measured).await?;
 
     stage(4, "release", "what serves from now on");
     match train::promote(wiring, &made)? {

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use twin_domain::{Author, AuthorId, ModelRegistry, ModelVersion, Release, TrainingSet};
+use twin_domain::{Author, AuthorId, Example, ModelRegistry, ModelVersion, ModelVersionId, Release, TrainingSet};
+use twin_models::language::Adapter;
 use twin_training_pipeline::evaluate::{EvaluationConfig, EvaluationReport, table};
 use twin_training_pipeline::registration::{read_evaluation, register, write_evaluation};
-use twin_training_pipeline::run::{FinishedRun, TrainingConfig, train};
+use twin_training_pipeline::run::{
+    FinishedRun, Job, Material, Method, Pair, Parent, PreferenceConfig, PreferenceReport, Start, TrainingConfig, train,
+};
 
 use crate::args::TrainArguments;
 use crate::config::TrainingSettings;
@@ -16,12 +19,8 @@ use super::dataset;
 use super::evaluation::{Subject, prepared};
 
 pub async fn run(wiring: &Wiring, arguments: TrainArguments) -> anyhow::Result<bool> {
-    let mut config = training_config(&wiring.config.training);
-    config.max_steps = arguments.steps.unwrap_or(config.max_steps);
-    config.rank = arguments.rank.unwrap_or(config.rank);
-    config.learning_rate = arguments.learning_rate.unwrap_or(config.learning_rate);
-    config.seed = arguments.seed.unwrap_or(config.seed);
-    let made = make(wiring, &arguments.author, &config, &EvaluationConfig::default()).await?;
+    let lesson = lesson(wiring, &arguments)?;
+    let made = make(wiring, &arguments.author, &lesson, &EvaluationConfig::default()).await?;
     if wiring.json {
         output::line(serde_json::to_string_pretty(&made.version)?);
     } else {
@@ -35,12 +34,72 @@ pub async fn run(wiring: &Wiring, arguments: TrainArguments) -> anyhow::Result<b
             output::remark(format!("release {} of {} serves {}", release.number, release.author, release.model))
         }
         None => output::remark(format!(
-            "{} does not predict the author's new posts better than the base does, so nothing was promoted; \
-             `twin release promote {}` does it all the same",
+            "{} does not predict the author's new posts better than the base does, or clearly worse than the version it came \
+             from does, so nothing was promoted; `twin release promote {}` does it all the same",
             made.version.id, made.version.id
         )),
     }
-    Ok(made.evaluation.helps())
+    Ok(made.helps())
+}
+
+/// What is to be learnt, and how.
+pub struct Lesson {
+    pub method: Method,
+    pub config: TrainingConfig,
+    /// The version to go on from.
+    pub from: Option<ModelVersionId>,
+    pub preference: PreferenceConfig,
+    /// Pairs that people made.
+    pub edits: Vec<Pair>,
+}
+
+impl Lesson {
+    /// Supervised fine-tuning of a fresh adapter.
+    pub fn new(config: TrainingConfig) -> Self {
+        let (preference, edits) = (PreferenceConfig::default(), Vec::new());
+        Self { method: Method::Sft, config, from: None, preference, edits }
+    }
+}
+
+fn lesson(wiring: &Wiring, arguments: &TrainArguments) -> anyhow::Result<Lesson> {
+    let settings = training_config(&wiring.config.training);
+    let method = Method::from(arguments.method);
+    let mut config = if method == Method::Dpo { PreferenceConfig::training(settings) } else { settings };
+    config.max_steps = arguments.steps.unwrap_or(config.max_steps);
+    config.rank = arguments.rank.unwrap_or(config.rank);
+    config.learning_rate = arguments.learning_rate.unwrap_or(config.learning_rate);
+    config.seed = arguments.seed.unwrap_or(config.seed);
+    let from = match (&arguments.from, method) {
+        (Some(from), _) => Some(from.clone()),
+        (None, Method::Dpo) => usual_start(wiring, &arguments.author)?,
+        (None, Method::Sft | Method::Pretrain) => None,
+    };
+    let of_another = from.as_ref().filter(|from| from.author != arguments.author);
+    anyhow::ensure!(
+        of_another.is_none(),
+        "`--from` names another author's version: go on from one of {}",
+        arguments.author
+    );
+    let given = PreferenceConfig::default();
+    let preference = PreferenceConfig {
+        pairs: arguments.pairs.unwrap_or(given.pairs),
+        beta: arguments.beta.unwrap_or(given.beta),
+        answered_by: arguments.answers_of.into(),
+        ..given
+    };
+    anyhow::ensure!(preference.pairs > 0, "`--pairs` is 0: DPO needs at least one pair");
+    anyhow::ensure!(preference.beta > 0.0 && preference.beta.is_finite(), "`--beta` must be a positive number");
+    let edits = arguments.preferences.as_deref().map(Pair::read).transpose()?.unwrap_or_default();
+    Ok(Lesson { method, config, from, preference, edits })
+}
+
+/// The version that serves, else the newest; `None` when the author has none.
+fn usual_start(wiring: &Wiring, author: &AuthorId) -> anyhow::Result<Option<ModelVersionId>> {
+    let registry = wiring.registry()?;
+    if let Some(release) = registry.serving(author)? {
+        return Ok(Some(release.model));
+    }
+    Ok(registry.versions(author)?.pop().map(|version| version.id))
 }
 
 /// A model version with all it came from.
@@ -49,6 +108,19 @@ pub struct Made {
     pub run: FinishedRun,
     pub evaluation: EvaluationReport,
     pub version: ModelVersion,
+    /// Bits per byte on the same documents of the version that this one came from.
+    pub bits_of_parent: Option<f64>,
+}
+
+/// A version may predict the author's posts by this factor worse than the one it came from.
+const BITS_LIMIT: f64 = 1.02;
+
+impl Made {
+    /// Whether the version may serve: it helps against the base, and costs little against the version it came from.
+    pub fn helps(&self) -> bool {
+        let worse = self.bits_of_parent.is_some_and(|parent| self.evaluation.author.twin > parent * BITS_LIMIT);
+        self.evaluation.helps() && !worse
+    }
 }
 
 /// The settings as the training pipeline takes them.
@@ -66,28 +138,78 @@ pub fn training_config(settings: &TrainingSettings) -> TrainingConfig {
     }
 }
 
-/// Makes a model version of everything that is known of an author. What was done before is recognised.
+/// Makes a model version of everything that is known of an author, or of what the version that it goes on from was made of.
+/// What was done before is recognised.
 pub async fn make(
     wiring: &Wiring,
     author: &AuthorId,
-    config: &TrainingConfig,
+    lesson: &Lesson,
     measured: &EvaluationConfig,
 ) -> anyhow::Result<Made> {
     let author = wiring.store().await?.author(author)?;
-    let (set, examples) = dataset::make(wiring, &author.id).await?;
+    let parent = lesson.from.as_ref().map(|from| wiring.registry()?.version(from).map_err(anyhow::Error::from));
+    let parent = parent.transpose()?;
+    let (set, examples) = match &parent {
+        // Its own split: what it learnt from must not become test documents.
+        Some(parent) => {
+            let store = wiring.store().await?;
+            (store.training_set(&parent.training_set)?, store.examples(&parent.training_set)?)
+        }
+        None => dataset::make(wiring, &author.id).await?,
+    };
     if !wiring.json {
         dataset::print(&set);
     }
-    let model = wiring.language_model().await?;
-    let base = wiring.models.base_model(&wiring.config.models.base)?;
-    let (progress, cancel, runs) = (Arc::clone(&wiring.progress), wiring.cancel.clone(), wiring.config.runs());
-    let (config, of_set, trained) = (config.clone(), set.clone(), Arc::clone(&model));
-    let run = blocking(move || train(&trained, &base, &of_set, &examples, &config, &runs, progress.as_ref(), &cancel));
-    let run = run.await?;
+    let run = trained(wiring, lesson, &set, examples, parent.as_ref()).await?;
     let evaluation = evaluation(wiring, &run, &set, &author, measured).await?;
     let registry = wiring.registry()?;
     let version = register(&*registry, &run, &evaluation, &set, &author, env!("CARGO_PKG_VERSION"))?;
-    Ok(Made { set, run, evaluation, version })
+    let bits_of_parent = parent.and_then(|parent| parent.metrics.get("bits_per_byte.author.twin").copied());
+    Ok(Made { set, run, evaluation, version, bits_of_parent })
+}
+
+async fn trained(
+    wiring: &Wiring,
+    lesson: &Lesson,
+    set: &TrainingSet,
+    examples: Vec<Example>,
+    parent: Option<&ModelVersion>,
+) -> anyhow::Result<FinishedRun> {
+    let model = wiring.language_model().await?;
+    let base = wiring.models.base_model(&wiring.config.models.base)?;
+    if let Some(parent) = parent {
+        anyhow::ensure!(
+            parent.base.digest == base.digest,
+            "{} was made for `{}`, and the base that is configured is `{}`: set `models.base`",
+            parent.id,
+            parent.base.name,
+            base.name
+        );
+    }
+    let directory =
+        parent.map(|parent| wiring.registry()?.open(&parent.id).map_err(anyhow::Error::from)).transpose()?;
+    let posts = match lesson.method {
+        Method::Pretrain => wiring.store().await?.documents(&set.feature_view, &set.author)?,
+        Method::Sft | Method::Dpo => Vec::new(),
+    };
+    let (progress, cancel, runs) = (Arc::clone(&wiring.progress), wiring.cancel.clone(), wiring.config.runs());
+    let parent = parent.map(|parent| Parent { id: parent.id.clone(), content: parent.content.clone() });
+    let (set, config, preference) = (set.clone(), lesson.config.clone(), lesson.preference.clone());
+    let (method, edits) = (lesson.method, lesson.edits.clone());
+    blocking(move || -> anyhow::Result<FinishedRun> {
+        let start = match parent.zip(directory) {
+            Some((parent, files)) => Some(Start { parent, adapter: Arc::new(Adapter::load(&files, &model)?) }),
+            None => None,
+        };
+        let material = match method {
+            Method::Sft => Material::Examples(&examples),
+            Method::Pretrain => Material::Posts(&posts),
+            Method::Dpo => Material::Preferences { examples: &examples, edits: &edits, config: &preference },
+        };
+        let job = Job { model: &model, base: &base, set: &set, config: &config, start: start.as_ref(), runs: &runs };
+        Ok(train(&job, &material, progress.as_ref(), &cancel)?)
+    })
+    .await
 }
 
 async fn evaluation(
@@ -112,7 +234,7 @@ async fn evaluation(
 
 /// Lets a version serve if it helps. `None` when it does not.
 pub fn promote(wiring: &Wiring, made: &Made) -> anyhow::Result<Option<Release>> {
-    if !made.evaluation.helps() {
+    if !made.helps() {
         return Ok(None);
     }
     let registry = wiring.registry()?;
@@ -145,6 +267,25 @@ pub fn print(made: &Made) {
         report.calibration_loss,
         report.best_step
     ));
+    if let Some(parent) = &report.parent {
+        let bits = made.bits_of_parent.map_or_else(String::new, |before| {
+            let after = made.evaluation.author.twin;
+            format!("; bits per byte {before:.4} -> {after:.4} ({:+.2}%)", (after / before - 1.0) * 100.0)
+        });
+        output::line(format!("  by {} from {}{bits}", report.method.as_str(), parent.id));
+    }
+    if let Some(PreferenceReport { train_pairs, held_out_pairs, before, after, .. }) = &report.preference {
+        output::line(format!(
+            "  {train_pairs} pairs; on {held_out_pairs} held-out pairs the margin went from {:.3} to {:.3}, preferred {:.0}% -> \
+             {:.0}%, nats a token {:.3} -> {:.3}",
+            before.margin,
+            after.margin,
+            before.accuracy * 100.0,
+            after.accuracy * 100.0,
+            before.chosen_nll,
+            after.chosen_nll
+        ));
+    }
     table::predictions(&made.evaluation).iter().for_each(|line| output::line(format!("  {line}")));
     output::table(&table::HEADER, table::rows(&made.evaluation).into_iter().map(Vec::from));
 }

@@ -12,7 +12,11 @@ mod chat_template;
 mod checkpoint;
 mod decoder;
 mod durable;
+mod export;
 mod gguf;
+mod gguf_config;
+mod gguf_tokenizer;
+mod hub_config;
 #[expect(clippy::result_large_err, reason = "a model is loaded once; its error may be large")]
 mod llama;
 mod lookup;
@@ -43,10 +47,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use twin_domain::{CancelFlag, ChatMessage, Digest};
 
-pub use architecture::{Architecture, ArchitectureError};
+pub use architecture::{Architecture, ArchitectureError, Sliding, Variant};
 pub use checkpoint::CheckpointError;
+pub use export::{ExportError, ExportFormat};
 pub use gguf::GgufError;
-pub use llama::{DecodePrecision, Llama, LoadOptions};
+pub use llama::{DecodePrecision, Llama, LoadOptions, model_digest};
 pub use lora::{Adapter, LoraConfig, LoraConfigError, Projection};
 pub use optimizer::AdamWConfig;
 pub use peft::AdapterError;
@@ -54,7 +59,7 @@ pub use preference::{PairStanding, PreferenceLoss, PreferencePair};
 pub use sampling::Sampling;
 pub use scripted::ScriptedModel;
 pub use tokenizer::{Tokenizer, TokenizerError};
-pub use training::{StepLoss, StepReport, TrainError, Trainer, TrainerConfig, TrainingExample};
+pub use training::{StepLoss, StepReport, TrainError, Trainer, TrainerConfig, TrainingExample, training_memory};
 pub use weights::LoadModelError;
 
 /// A model that answers. Work is synchronous and long; a server gives it a thread of its own.

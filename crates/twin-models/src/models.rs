@@ -9,7 +9,7 @@ use crate::cache::{ModelCache, ModelError};
 use crate::catalogue::{self, Entry, Kind, Role};
 use crate::download::{DownloadConfig, Downloader, HubToken};
 use crate::embedding::{EmbedError, Embedder, FastEmbedder};
-use crate::language::{Llama, LoadModelError, LoadOptions};
+use crate::language::{Llama, LoadModelError, LoadOptions, model_digest};
 use crate::onnx::{self, OnnxError};
 
 /// Where models are kept, where they come from, and what they may use.
@@ -44,6 +44,12 @@ pub enum ModelsError {
         model: String,
         #[source]
         source: ModelError,
+    },
+    #[error("the model `{path}` could not be read")]
+    LocalModel {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
     },
     #[error("`{model}` is not {wanted}: see `twin models list`")]
     WrongKind { model: String, wanted: &'static str },
@@ -115,7 +121,7 @@ impl Models {
         Ok(Arc::new(FastEmbedder::load(entry, &directory, environment, self.threads())?))
     }
 
-    /// A language model, fetched if need be, and loaded: to answer with, and to train adapters for.
+    /// A language model by its catalogue name, fetched if need be, or by where it is, and loaded: to answer with, and to train adapters for.
     ///
     /// # Errors
     /// [`ModelsError`] when its file is not to be had or does not load.
@@ -147,6 +153,9 @@ impl Models {
         progress: &dyn Progress,
         cancel: &CancelFlag,
     ) -> Result<PathBuf, ModelsError> {
+        if let Some(path) = local(name) {
+            return Ok(path);
+        }
         let entry = of_kind(name, Kind::LanguageModel, "a language model")?;
         let directory = self.files(entry, progress, cancel)?;
         let weights = entry.file(Role::Weights).ok_or_else(|| wrong_kind(name, "a language model"))?;
@@ -158,6 +167,11 @@ impl Models {
     /// # Errors
     /// [`ModelsError`] when there is no such language model in the catalogue.
     pub fn base_model(&self, name: &str) -> Result<BaseModel, ModelsError> {
+        if let Some(path) = local(name) {
+            let file = path.file_stem().map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned());
+            let failed = |source| ModelsError::LocalModel { path: path.clone(), source };
+            return Ok(BaseModel { name: file, hub: name.to_owned(), digest: model_digest(&path).map_err(failed)? });
+        }
         let entry = of_kind(name, Kind::LanguageModel, "a language model")?;
         let (Some(hub), Some(digest)) = (entry.base_model, entry.weights_digest()) else {
             return Err(wrong_kind(name, "a language model"));
@@ -200,6 +214,13 @@ impl Models {
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.config.threads.unwrap_or_else(cores).max(1)
     }
+}
+
+/// A model that is named by where it is: a `.gguf` file, or a Hugging Face folder.
+fn local(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(name);
+    let is_named_so = path.extension().is_some_and(|ending| ending == "gguf") || path.components().count() > 1;
+    is_named_so.then_some(path)
 }
 
 fn of_kind(name: &str, kind: Kind, wanted: &'static str) -> Result<&'static Entry, ModelsError> {

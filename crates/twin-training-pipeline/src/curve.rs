@@ -15,6 +15,9 @@ pub struct StepPoint {
     pub gradient_norm: f64,
     /// Tokens seen so far, prompts included.
     pub tokens: u64,
+    /// How long the step took.
+    #[serde(default)]
+    pub seconds: f64,
 }
 
 /// One look at the calibration documents.
@@ -56,7 +59,17 @@ impl Curve {
         self.validation.iter().copied().filter(|point| !point.refused).min_by(|a, b| a.loss.total_cmp(&b.loss))
     }
 
-    /// The curve as an SVG of 720 by 360 on a transparent ground, so that it can stand on a light and on a dark page.
+    /// The tokens a second of each step.
+    pub fn tokens_per_second(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
+        let before = std::iter::once(0).chain(self.steps.iter().map(|point| point.tokens));
+        self.steps
+            .iter()
+            .zip(before)
+            .filter(|(point, _)| point.seconds > 0.0)
+            .map(|(point, before)| (point.step, point.tokens.saturating_sub(before) as f64 / point.seconds))
+    }
+
+    /// The curve as an SVG of 720 by 520 (losses, below them learning rate and tokens a second) on a transparent ground, so that it can stand on a light and on a dark page.
     ///
     /// # Errors
     /// When the drawing library fails.
@@ -74,8 +87,9 @@ impl Curve {
         let margin = ((high - low) * 0.08).max(0.05);
         let last = self.steps.last().map_or(1, |point| point.step) as f64;
 
-        let root = SVGBackend::with_string(svg, (720, 360)).into_drawing_area();
-        let mut chart = ChartBuilder::on(&root)
+        let root = SVGBackend::with_string(svg, (720, 520)).into_drawing_area();
+        let (upper, lower) = root.split_vertically(360);
+        let mut chart = ChartBuilder::on(&upper)
             .margin(12)
             .x_label_area_size(36)
             .y_label_area_size(48)
@@ -105,9 +119,47 @@ impl Curve {
             .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], VALIDATION.stroke_width(2)));
         chart.draw_series(validation().map(|point| Circle::new(point, 3, VALIDATION.filled())))?;
         chart.configure_series_labels().label_font(label).border_style(TRANSPARENT).draw()?;
+        let (left, right) = lower.split_horizontally(360);
+        let rates = self.steps.iter().map(|point| (point.step as f64, point.learning_rate)).collect();
+        small(&left, "learning rate", rates, last)?;
+        let speeds = self.tokens_per_second().map(|(step, speed)| (step as f64, speed)).collect();
+        small(&right, "tokens/s", speeds, last)?;
         root.present()?;
         Ok(())
     }
+}
+
+/// A chart of one line from 0 up.
+fn small(
+    area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    what: &str,
+    points: Vec<(f64, f64)>,
+    last: f64,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let most = points.iter().map(|(_, value)| *value).filter(|value| value.is_finite()).fold(0.0, f64::max);
+    let most = if most > 0.0 { most * 1.1 } else { 1.0 };
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .x_label_area_size(30)
+        .y_label_area_size(64)
+        .build_cartesian_2d(0.0..last, 0.0..most)?;
+    let label = ("sans-serif", 12).into_font().color(&INK);
+    let number =
+        |value: &f64| if *value != 0.0 && *value < 0.1 { format!("{value:.0e}") } else { format!("{value:.0}") };
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(INK.mix(0.2))
+        .axis_style(INK)
+        .label_style(label)
+        .y_labels(4)
+        .y_desc(what)
+        .x_label_formatter(&|step| format!("{step:.0}"))
+        .y_label_formatter(&number)
+        .draw()?;
+    chart.draw_series(LineSeries::new(points, TRAIN))?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -115,7 +167,7 @@ mod tests {
     use super::*;
 
     fn point(step: usize, loss: f64) -> StepPoint {
-        StepPoint { step, loss, learning_rate: 1e-3, gradient_norm: 1.0, tokens: 0 }
+        StepPoint { step, loss, learning_rate: 1e-3, gradient_norm: 1.0, tokens: 100 * step as u64, seconds: 0.5 }
     }
 
     #[test]
@@ -133,6 +185,8 @@ mod tests {
         }
         assert_eq!(svg.matches("<circle").count(), 2, "a point for each look");
         assert_eq!(curve.best().unwrap().step, 3);
+        assert!(svg.contains("learning rate") && svg.contains("tokens/s"));
+        assert_eq!(curve.tokens_per_second().collect::<Vec<_>>(), [(1, 200.0), (2, 200.0), (3, 200.0)]);
     }
 
     #[test]

@@ -7,11 +7,12 @@ use std::path::Path;
 
 use fs_err as fs;
 use twin_domain::model_registry::Candidate;
-use twin_domain::{Author, ModelRegistry, ModelVersion, RegistryError, TrainingSet};
+use twin_domain::{Author, BaseModel, ModelRegistry, ModelVersion, RegistryError, TrainingSet};
+use twin_models::language::{Adapter, AdapterError, LoraConfig};
 
 use crate::durable;
 use crate::evaluate::{ArmReport, EvaluationReport};
-use crate::run::{FinishedRun, Method, Parent, PreferenceReport, RunReport};
+use crate::run::{FinishedRun, Method, Parent, PreferenceReport, RunReport, TrainingConfig};
 
 /// Why a model could not be registered.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,8 @@ pub enum RegisterError {
     Registry(#[from] RegistryError),
     #[error("the files of the model could not be written")]
     Io(#[from] io::Error),
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
 }
 
 /// Adds the evaluation and a model card to a run's artefacts and registers them. Registering the same run twice gives the
@@ -51,9 +54,36 @@ pub fn register(
     Ok(registry.register(&candidate, &directory)?)
 }
 
+/// Lays an adapter that was trained elsewhere out in `directory` as a run that has ended, for [`register`].
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn imported(adapter: &Adapter, base: &BaseModel, directory: &Path) -> Result<FinishedRun, RegisterError> {
+    let artefacts = directory.join("artefacts");
+    fs::create_dir_all(&artefacts)?;
+    adapter.save(&artefacts, &base.hub)?;
+    let LoraConfig { rank, alpha, dropout, target_modules, .. } = adapter.config().clone();
+    let report = RunReport {
+        base: base.clone(),
+        method: Method::Imported,
+        config: TrainingConfig { rank, alpha, dropout, target_modules, ..TrainingConfig::default() },
+        ..RunReport::of(base)
+    };
+    let json = serde_json::to_vec_pretty(&report).map_err(io::Error::other)?;
+    durable::write(&artefacts.join("training.json"), &json)?;
+    Ok(FinishedRun { report, directory: directory.to_owned(), recognised: false })
+}
+
 /// All that a run was told. Plain fine-tuning from nothing has no more than its configuration.
 fn hyper_parameters(report: &RunReport) -> serde_json::Result<serde_json::Value> {
-    let mut told = serde_json::to_value(&report.config)?;
+    let mut told = match report.method {
+        // How it was trained is not known here.
+        Method::Imported => {
+            let TrainingConfig { rank, alpha, dropout, target_modules, .. } = &report.config;
+            serde_json::json!({ "rank": rank, "alpha": alpha, "dropout": dropout, "target_modules": target_modules })
+        }
+        Method::Sft | Method::Pretrain | Method::Dpo => serde_json::to_value(&report.config)?,
+    };
     if let Some(fields) = told.as_object_mut() {
         if report.method != Method::Sft {
             fields.insert("method".to_owned(), report.method.as_str().into());
@@ -121,6 +151,16 @@ fn metrics(run: &FinishedRun, evaluation: &EvaluationReport) -> BTreeMap<String,
     metrics
 }
 
+fn trained(report: &RunReport) -> String {
+    let RunReport { steps, tokens, seconds, config, .. } = report;
+    match report.method {
+        Method::Imported => "elsewhere".to_owned(),
+        Method::Sft | Method::Pretrain | Method::Dpo => {
+            format!("{steps} steps, {tokens} tokens, {seconds:.0} s, seed {}", config.seed)
+        }
+    }
+}
+
 /// The model card, in the Hub's layout: YAML metadata, then what a person wants to know.
 fn model_card(run: &FinishedRun, evaluation: &EvaluationReport, set: &TrainingSet, author: &Author) -> String {
     let report = &run.report;
@@ -135,7 +175,7 @@ fn model_card(run: &FinishedRun, evaluation: &EvaluationReport, set: &TrainingSe
          This adapter makes {} write in the voice of {}. **What it writes is written by a machine and not by {}.**\n\n\
          | | |\n| --- | --- |\n\
          | base model | {} (sha256 {}) |\n| training set | {} |\n| features | {} |\n| prompt | {} |\n\
-         | adapter | LoRA, rank {}, alpha {}, {} |\n| trained | {} steps, {} tokens, {:.0} s, seed {} |\n\
+         | adapter | LoRA, rank {}, alpha {}, {} |\n| trained | {} |\n\
          | consent | {} |\n\n",
         quoted(&report.base.hub),
         quoted(&author.language),
@@ -151,10 +191,7 @@ fn model_card(run: &FinishedRun, evaluation: &EvaluationReport, set: &TrainingSe
         config.rank,
         config.alpha,
         serde_json::to_string(&config.target_modules).unwrap_or_default(),
-        report.steps,
-        report.tokens,
-        report.seconds,
-        config.seed,
+        trained(report),
         author.consent.as_deref().unwrap_or("not recorded: do not publish"),
     );
     if let Some(parent) = &report.parent {
@@ -171,6 +208,8 @@ fn model_card(run: &FinishedRun, evaluation: &EvaluationReport, set: &TrainingSe
         );
     }
     card.push_str(&crate::evaluate::table::markdown(evaluation));
-    card.push_str("\n![loss curve](curve.svg)\n");
+    if report.method != Method::Imported {
+        card.push_str("\n![loss curve](curve.svg)\n");
+    }
     card
 }

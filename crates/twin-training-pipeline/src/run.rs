@@ -23,15 +23,22 @@ use self::files::RunFiles;
 use self::objective::{Look, Objective, Taken};
 
 pub use self::config::TrainingConfig;
+pub use self::manifest::{RunManifest, RunSummary, run, runs};
 pub use self::material::Material;
+pub use self::options::{OptionsError, Preset, TrainingOptions};
 pub use self::pairs::{AnsweredBy, Pair, PairSource, PreferenceConfig, PreferenceReport, Standing};
 
 mod batches;
 mod config;
 mod files;
+mod manifest;
 mod material;
+mod memory;
 mod objective;
+mod options;
 mod pairs;
+#[cfg(test)]
+mod tests;
 
 /// How an adapter learns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +49,8 @@ pub enum Method {
     Sft,
     /// Continued pre-training on the posts as they are, without prompts.
     Pretrain,
+    /// Elsewhere, as an adapter that was imported.
+    Imported,
     /// Direct preference optimisation: the author's passages against a model's answers to the same prompts.
     Dpo,
 }
@@ -53,6 +62,7 @@ impl Method {
             Self::Sft => "sft",
             Self::Pretrain => "pretrain",
             Self::Dpo => "dpo",
+            Self::Imported => "imported",
         }
     }
 }
@@ -93,6 +103,13 @@ pub enum RunError {
     NotFinite { step: usize, loss: f64, learning_rate: f64 },
     #[error("no {split} example of training set `{set}` fits into {max_tokens} tokens: allow longer sequences")]
     NothingFits { split: &'static str, set: String, max_tokens: usize },
+    #[error(
+        "training needs about {needed} MB besides the model, and {available} MB are free: close other programs, or choose a \
+         smaller rank than {rank}, shorter sequences (`max_sequence_tokens`) or a smaller base"
+    )]
+    Memory { needed: u64, available: u64, rank: usize },
+    #[error("{found} runs are called `{name}`: `twin runs list` shows them")]
+    NoSuchRun { name: String, found: usize },
     #[error("the trainer failed")]
     Trainer(#[from] TrainError),
     #[error("a checkpoint could not be written or read")]
@@ -142,9 +159,49 @@ pub struct RunReport {
     pub target_tokens: u64,
     /// Seconds of training, calibration included, over all the times the run was taken up.
     pub seconds: f64,
+    /// How long the run was expected to take, where it was long enough for that.
+    #[serde(default)]
+    pub estimate: Option<Estimate>,
+    /// What the run was expected to need besides the model, in bytes.
+    #[serde(default)]
+    pub memory_bytes: u64,
     /// How pairs that no step was taken on stand, where the method is DPO.
     #[serde(default)]
     pub preference: Option<PreferenceReport>,
+}
+
+impl RunReport {
+    /// The report of a run that took no step.
+    pub(crate) fn of(base: &BaseModel) -> Self {
+        Self {
+            base: base.clone(),
+            method: Method::default(),
+            parent: None,
+            config: TrainingConfig::default(),
+            train_examples: 0,
+            calibration_examples: 0,
+            steps: 0,
+            best_step: 0,
+            calibration_loss_before: 0.0,
+            calibration_loss: 0.0,
+            tokens: 0,
+            target_tokens: 0,
+            seconds: 0.0,
+            estimate: None,
+            memory_bytes: 0,
+            preference: None,
+        }
+    }
+}
+
+/// An expectation of how long a run takes if it is not stopped early.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// After how many steps it was made.
+    pub at_step: usize,
+    /// Of all steps that were planned, from the first to the last, with the looks between them.
+    pub seconds: f64,
+    pub planned_steps: usize,
 }
 
 /// A run that ended, and where its files are: the adapter in PEFT's layout, `training.json`, `curve.json`, `curve.svg`.
@@ -165,6 +222,7 @@ impl FinishedRun {
 
 /// The state that a checkpoint holds besides the trainer's own.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Progressed {
     step: usize,
     cursor: Cursor,
@@ -173,7 +231,14 @@ struct Progressed {
     target_tokens: u64,
     seconds: f64,
     looks_without_gain: usize,
+    /// Seconds of looks alone, and how many there were.
+    look_seconds: f64,
+    looks: usize,
+    estimate: Option<Estimate>,
 }
+
+/// An estimate is made after this many steps.
+const ESTIMATE_AT: usize = 20;
 
 /// Trains an adapter, or recognises that this was done. Checkpoints and results are kept below `job.runs`.
 ///
@@ -189,14 +254,18 @@ pub fn train(
     if let Some(report) = finished(&directory) {
         return Ok(FinishedRun { report, directory, recognised: true });
     }
+    // Both answers of a pair are computed together.
+    let longest = job.config.max_sequence_tokens * if material.method() == Method::Dpo { 2 } else { 1 };
+    let memory_bytes = memory::check(job, longest)?;
     let at = |source| RunError::Io { path: directory.clone(), source };
     fs::create_dir_all(&directory).map_err(at)?;
-
+    RunManifest::of(job, material).keep(&directory).map_err(at)?;
     let files = RunFiles::new(&directory, job.base);
     let objective = material.objective(job, &directory, progress, cancel)?;
     let trainer = fresh_trainer(job)?;
     let (state, taken_up) = (Progressed::default(), (Instant::now(), Progressed::default()));
-    let mut run = Run { trainer, job: *job, method: material.method(), objective, files, state, taken_up };
+    let method = material.method();
+    let mut run = Run { trainer, job: *job, method, objective, memory_bytes, files, state, taken_up };
     run.take_up()?;
     run.run_to_the_end(progress, cancel)?;
     let report = run.finish(cancel)?;
@@ -238,6 +307,7 @@ struct Run<'a> {
     job: Job<'a>,
     method: Method,
     objective: Objective,
+    memory_bytes: u64,
     files: RunFiles,
     state: Progressed,
     /// When this process took the run up, and how much it had done by then.
@@ -292,6 +362,7 @@ impl Run<'_> {
     }
 
     fn step(&mut self, steps: usize) -> Result<(), RunError> {
+        let began = Instant::now();
         let (config, lengths) = (self.job.config, self.objective.lengths());
         let batch = next_batch(&lengths, config.batch_tokens, config.seed, &mut self.state.cursor);
         let warmup = ((steps as f64 * config.warmup).ceil() as usize).max(1);
@@ -311,16 +382,33 @@ impl Run<'_> {
             learning_rate: rate,
             gradient_norm: applied.gradient_norm,
             tokens: state.tokens,
+            seconds: began.elapsed().as_secs_f64(),
         });
+        if self.state.step == ESTIMATE_AT {
+            let (at_step, seconds) = (self.state.step, self.expected(steps));
+            self.state.estimate = Some(Estimate { at_step, planned_steps: steps, seconds });
+        }
         Ok(())
+    }
+
+    /// How long all steps take, at the pace of those that were taken.
+    fn expected(&self, steps: usize) -> f64 {
+        let (state, config) = (&self.state, self.job.config);
+        // The first steps touch memory for the first time.
+        let paced = &state.curve.steps[state.curve.steps.len().min(2).min(state.curve.steps.len() / 2)..];
+        let a_step = paced.iter().map(|point| point.seconds).sum::<f64>() / paced.len().max(1) as f64;
+        let looks = 1 + steps.div_ceil(config.validate_every.max(1));
+        a_step * steps as f64 + state.look_seconds / state.looks.max(1) as f64 * looks as f64
     }
 
     /// Measures the calibration loss.
     fn look(&mut self, cancel: &CancelFlag) -> Result<(), RunError> {
-        let step = self.state.step;
+        let (step, began) = (self.state.step, Instant::now());
         let looked = self.objective.look(self.job.model, self.trainer.adapter(), cancel)?;
         let Some(Look { loss, margin, nll }) = looked else { return Err(RunError::Cancelled { step }) };
         let before = self.state.curve.validation.first().and_then(|first| first.nll);
+        self.state.look_seconds += began.elapsed().as_secs_f64();
+        self.state.looks += 1;
         // An adapter that prefers the author's words but predicts them worse is no better.
         let refused = before.zip(nll).is_some_and(|(before, now)| now > before * pairs::NLL_LIMIT);
         self.state.curve.validation.push(ValidationPoint { step, loss, margin, nll, refused });
@@ -332,7 +420,12 @@ impl Run<'_> {
         let rate = (self.state.tokens - before.tokens) as f64 / started.elapsed().as_secs_f64().max(1e-9);
         let detail = match (self.state.curve.steps.last(), self.state.curve.validation.last()) {
             (Some(last), Some(look)) => {
-                format!("loss {:.3} · validation {:.3} · {rate:.0} tokens/s", last.loss, look.loss)
+                let left = self.state.estimate.map_or_else(String::new, |_| {
+                    let spent: f64 = self.state.curve.steps.iter().map(|step| step.seconds).sum();
+                    let left = self.expected(steps) - spent - self.state.look_seconds;
+                    format!(" · about {:.0} min left", (left / 60.0).max(0.0).ceil())
+                });
+                format!("loss {:.3} · validation {:.3} · {rate:.0} tokens/s{left}", last.loss, look.loss)
             }
             _ => String::new(),
         };
@@ -370,6 +463,8 @@ impl Run<'_> {
             tokens: state.tokens,
             target_tokens: state.target_tokens,
             seconds: state.seconds,
+            estimate: state.estimate,
+            memory_bytes: self.memory_bytes,
             preference,
         };
         self.files.finish(&report, &state.curve, &adapter, &self.objective.exported())?;

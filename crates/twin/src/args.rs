@@ -7,9 +7,9 @@ use twin_domain::{AuthorId, FeatureViewId, ModelVersionId, TrainingSetId};
 
 pub use self::bench::{
     BenchArguments, BenchCommand, BenchRetrievalArguments, BenchStyleArguments, CheatsArguments, ExtractionArguments,
-    GroundingArguments, JudgeArguments, VerificationArguments,
+    GroundingArguments, JudgeArguments, TrainBenchArguments, VerificationArguments,
 };
-pub use self::train::TrainArguments;
+pub use self::train::{ExportModelArguments, ImportArguments, ModelForm, RunsArguments, RunsCommand, TrainArguments};
 
 mod bench;
 mod train;
@@ -58,6 +58,8 @@ pub enum Command {
     Dataset(DatasetArguments),
     /// Fine-tune a voice: training set, LoRA, evaluation, registration
     Train(TrainArguments),
+    /// Show and compare training runs
+    Runs(RunsArguments),
     /// Show the evaluation of a model version
     Evaluate(EvaluateArguments),
     /// Measure the measures, and models by them
@@ -383,6 +385,8 @@ pub enum ModelsCommand {
     Import { name: String, file: PathBuf },
     /// Print the directory of a model
     Path { name: String },
+    /// Write a model version as one model that needs no adapter: a Hugging Face folder, or GGUF with a Modelfile for Ollama
+    Export(ExportModelArguments),
 }
 
 #[derive(Debug, Args)]
@@ -400,6 +404,8 @@ pub enum RegistryCommand {
     },
     /// Show a version with its lineage
     Show { model: ModelVersionId },
+    /// Take an adapter that was trained elsewhere in PEFT's layout; it is measured and registered
+    Import(ImportArguments),
     /// Check every file against its digest
     Verify {
         #[arg(long)]

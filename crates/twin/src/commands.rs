@@ -18,6 +18,7 @@ mod quickstart;
 mod registry;
 mod release;
 mod retrieve;
+mod runs;
 mod serve;
 mod sources;
 mod style;
@@ -35,11 +36,12 @@ pub async fn run(wiring: &Wiring, command: Command) -> anyhow::Result<bool> {
         Command::Retrieve(arguments) => retrieve::run(wiring, arguments).await,
         Command::Dataset(arguments) => dataset::run(wiring, arguments.command).await,
         Command::Train(arguments) => train::run(wiring, arguments).await,
+        Command::Runs(arguments) => runs::run(wiring, &arguments.command),
         Command::Evaluate(arguments) => evaluate::run(wiring, &arguments.model),
         Command::Bench(arguments) => bench::run(wiring, arguments.command).await,
         Command::Style(arguments) => style::run(wiring, arguments.command).await,
         Command::Models(arguments) => models::run(wiring, arguments.command).await,
-        Command::Registry(arguments) => registry::run(wiring, arguments.command),
+        Command::Registry(arguments) => registry::run(wiring, arguments.command).await,
         Command::Release(arguments) => release::run(wiring, arguments.command),
         Command::Serve(arguments) => serve::run(wiring, arguments.bind).await,
         Command::Chat(arguments) => chat::run(wiring, arguments).await,

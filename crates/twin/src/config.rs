@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use twin_feature_pipeline::ServiceAddresses;
 use twin_feature_store::{Quantization, ServerOptions, WriteOrder};
 use twin_inference_pipeline::retrieve::RetrievalConfig;
-use twin_models::language::Projection;
+use twin_training_pipeline::run::TrainingOptions;
 
 use crate::args::GlobalArguments;
 
@@ -23,7 +23,8 @@ pub struct Config {
     pub models: ModelSettings,
     pub features: FeatureSettings,
     pub store: StoreSettings,
-    pub training: TrainingSettings,
+    /// How adapters are trained; what is not said is the preset's.
+    pub training: TrainingOptions,
     /// How passages are chosen; each stage can be switched off.
     pub retrieval: RetrievalConfig,
     pub server: ServerSettings,
@@ -119,19 +120,6 @@ impl StoreSettings {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TrainingSettings {
-    pub rank: usize,
-    pub alpha: f32,
-    pub dropout: f32,
-    pub target_modules: Vec<Projection>,
-    pub learning_rate: f64,
-    pub epochs: f64,
-    pub max_steps: usize,
-    pub seed: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ServerSettings {
     /// The address to listen on. Anything but loopback needs an API key.
     pub bind: String,
@@ -211,16 +199,7 @@ impl Config {
             },
             store: default_store(),
             retrieval: RetrievalConfig::default(),
-            training: TrainingSettings {
-                rank: 16,
-                alpha: 32.0,
-                dropout: 0.05,
-                target_modules: Projection::ALL.to_vec(),
-                learning_rate: 1e-3,
-                epochs: 3.0,
-                max_steps: 400,
-                seed: 17,
-            },
+            training: TrainingOptions::default(),
             server: ServerSettings { bind: "127.0.0.1:8080".to_owned(), hosts: Vec::new(), queue: 16, api_key: None },
             judge: JudgeSettings::default(),
         })

@@ -1,9 +1,8 @@
-//! The shape of a Llama model: its sizes, checked once, from GGUF metadata or Hugging Face's `config.json`.
+//! The shape of a decoder: its sizes, checked once, and in what its family differs from plain Llama.
 //!
-//! Only the plain Llama architecture is spoken (Touvron et al. 2023): RMSNorm, rotary positions without scaling, SwiGLU,
-//! grouped-query attention, no biases. Anything else is refused here rather than computed wrongly.
-
-use serde::Deserialize;
+//! Llama is RMSNorm, rotary positions, SwiGLU and grouped-query attention (Touvron et al. 2023). Mistral, Qwen 2, Qwen 3 and
+//! Gemma 3 change or add a few things each, which [`Variant`] lists one by one; the engine knows these and no families.
+//! What is in neither list is refused where a model is read, rather than computed wrongly.
 
 /// The sizes of a decoder.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,22 +18,72 @@ pub struct Architecture {
     pub rope_theta: f32,
     /// The longest sequence that the model was made for, in tokens.
     pub context_length: usize,
+    pub variant: Variant,
+}
+
+/// In what a family differs from plain Llama; the default is plain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variant {
+    /// Queries, keys and values have biases (Qwen 2).
+    pub qkv_bias: bool,
+    /// Each head's query and key goes through an RMSNorm before it turns (Qwen 3, Gemma 3).
+    pub qk_norm: bool,
+    /// What attention and MLP make goes through an RMSNorm before it is added (Gemma 3).
+    pub post_norms: bool,
+    /// The gate's activation is GELU in its tanh form instead of SiLU (Gemma 3).
+    pub gelu: bool,
+    /// What embeddings are multiplied by: `√hidden` in Gemma.
+    pub embedding_scale: f32,
+    /// What scores are multiplied by; `1 / √head_dim` when `None`.
+    pub attention_scale: Option<f32>,
+    /// What each of the `head_dim / 2` rotary frequencies is divided by (Llama 3.1 and later, linear scaling).
+    pub rope_factors: Option<Vec<f32>>,
+    pub sliding: Option<Sliding>,
+}
+
+/// Layers in which a token sees only its neighbours before it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sliding {
+    /// How many tokens a token sees, itself included.
+    pub window: usize,
+    /// The base of rotary positions in these layers, which are never scaled.
+    pub rope_theta: f32,
+    /// Whether each layer is one of them.
+    pub layers: Vec<bool>,
+}
+
+impl Default for Variant {
+    fn default() -> Self {
+        Self {
+            qkv_bias: false,
+            qk_norm: false,
+            post_norms: false,
+            gelu: false,
+            embedding_scale: 1.0,
+            attention_scale: None,
+            rope_factors: None,
+            sliding: None,
+        }
+    }
 }
 
 /// Why a model's shape is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArchitectureError {
-    #[error("the architecture is `{found}`, and only `llama` is supported: choose a Llama model")]
+    #[error(
+        "the architecture is `{found}`, which is not supported: choose a model of the families Llama, Mistral, Qwen 2, Qwen 3 \
+         or Gemma 3 (text)"
+    )]
     Unsupported { found: String },
-    #[error("the model uses {feature}, which is not supported: choose a plain Llama model")]
+    #[error("the model uses {feature}, which is not supported: choose another model of its family")]
     Feature { feature: String },
-    #[error("`{field}` is missing: the file is not a complete Llama model")]
+    #[error("`{field}` is missing: the file is not a complete model")]
     Missing { field: String },
-    #[error("`{field}` is {value}, which cannot be: the file is damaged or not a Llama model")]
+    #[error("`{field}` is {value}, which cannot be: the file is damaged")]
     Implausible { field: &'static str, value: String },
 }
 
-// Far above any Llama that fits a CPU, far below what makes a product of two sizes overflow.
+// Far above any model that fits a CPU, far below what makes a product of two sizes overflow.
 const LARGEST: usize = 1 << 22;
 
 impl Architecture {
@@ -51,6 +100,17 @@ impl Architecture {
     /// Width of queries, keys and values side by side.
     pub(crate) fn qkv_width(&self) -> usize {
         self.query_width() + 2 * self.kv_width()
+    }
+
+    /// What scores are multiplied by.
+    pub(crate) fn attention_scale(&self) -> f32 {
+        self.variant.attention_scale.unwrap_or_else(|| 1.0 / (self.head_dim as f32).sqrt())
+    }
+
+    /// How many tokens a token of a layer sees, itself included.
+    pub(crate) fn window(&self, layer: usize) -> usize {
+        let sliding = self.variant.sliding.as_ref().filter(|sliding| sliding.layers.get(layer).is_some_and(|is| *is));
+        sliding.map_or(usize::MAX, |sliding| sliding.window)
     }
 
     /// Parameters of one layer without its norms.
@@ -99,114 +159,34 @@ impl Architecture {
         if !(self.rope_theta >= 1.0 && self.rope_theta.is_finite()) {
             return implausible("rope_theta", self.rope_theta.to_string());
         }
+        self.variant.check(self.layers, self.head_dim)?;
         Ok(self)
     }
+}
 
-    /// Reads Hugging Face's `config.json`; the second value says whether the output layer is the embedding.
-    ///
-    /// # Errors
-    /// [`ArchitectureError`] when the model is not a plain Llama.
-    pub(crate) fn from_config(config: &HubConfig) -> Result<(Self, bool), ArchitectureError> {
-        if config.model_type != "llama" {
-            return Err(ArchitectureError::Unsupported { found: config.model_type.clone() });
+impl Variant {
+    fn check(&self, layers: usize, head_dim: usize) -> Result<(), ArchitectureError> {
+        let implausible = |field, value: String| Err(ArchitectureError::Implausible { field, value });
+        let positive = |value: f32| value > 0.0 && value.is_finite();
+        if !positive(self.embedding_scale) {
+            return implausible("embedding scale", self.embedding_scale.to_string());
         }
-        let features = [
-            ("scaled rotary positions (`rope_scaling`)", config.rope_scaling.is_some()),
-            ("`attention_bias`", config.attention_bias),
-            ("`mlp_bias`", config.mlp_bias),
-            ("an activation other than `silu`", config.hidden_act.as_deref().is_some_and(|act| act != "silu")),
-        ];
-        if let Some((feature, _)) = features.iter().find(|(_, used)| *used) {
-            return Err(ArchitectureError::Feature { feature: (*feature).to_owned() });
+        if let Some(scale) = self.attention_scale.filter(|scale| !positive(*scale)) {
+            return implausible("attention scale", scale.to_string());
         }
-        let heads = config.num_attention_heads;
-        let theta = config.rope_parameters.as_ref().and_then(|rope| rope.rope_theta).or(config.rope_theta);
-        let architecture = Self {
-            vocab_size: config.vocab_size,
-            hidden_size: config.hidden_size,
-            intermediate_size: config.intermediate_size,
-            layers: config.num_hidden_layers,
-            heads,
-            kv_heads: config.num_key_value_heads.unwrap_or(heads),
-            head_dim: config.head_dim.unwrap_or_else(|| config.hidden_size.checked_div(heads).unwrap_or(0)),
-            rms_epsilon: config.rms_norm_eps,
-            rope_theta: theta.unwrap_or(10_000.0),
-            context_length: config.max_position_embeddings,
-        };
-        Ok((architecture.validated()?, config.tie_word_embeddings))
-    }
-}
-
-/// The part of `config.json` that matters, with the defaults of Hugging Face's `LlamaConfig`.
-#[derive(Debug, Deserialize)]
-pub(crate) struct HubConfig {
-    model_type: String,
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    #[serde(default = "default_epsilon")]
-    rms_norm_eps: f32,
-    rope_theta: Option<f32>,
-    /// Where version 5 of transformers keeps `rope_theta`.
-    rope_parameters: Option<RopeParameters>,
-    max_position_embeddings: usize,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    #[serde(default)]
-    attention_bias: bool,
-    #[serde(default)]
-    mlp_bias: bool,
-    hidden_act: Option<String>,
-    rope_scaling: Option<serde_json::Value>,
-}
-
-#[derive(Debug, Deserialize)]
-struct RopeParameters {
-    rope_theta: Option<f32>,
-}
-
-fn default_epsilon() -> f32 {
-    1e-6
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SMOL: &str = r#"{"model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536,
-        "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "rms_norm_eps": 1e-5,
-        "rope_theta": 100000, "max_position_embeddings": 8192, "tie_word_embeddings": true, "hidden_act": "silu",
-        "rope_scaling": null}"#;
-
-    fn parse(text: &str) -> Result<(Architecture, bool), ArchitectureError> {
-        Architecture::from_config(&serde_json::from_str(text).unwrap())
-    }
-
-    #[test]
-    fn the_sizes_of_smollm2() {
-        let (architecture, tied) = parse(SMOL).unwrap();
-        assert!(tied);
-        assert_eq!((architecture.head_dim, architecture.qkv_width()), (64, 960));
-        assert_eq!(architecture.parameters(), 134_479_872);
-    }
-
-    #[test]
-    fn what_would_be_computed_wrongly_is_refused() {
-        for (from, to) in [
-            ("\"llama\"", "\"qwen2\""),
-            ("\"rope_scaling\": null", "\"rope_scaling\": {\"factor\": 8}"),
-            ("\"silu\"", "\"gelu\""),
-            ("\"num_key_value_heads\": 3", "\"num_key_value_heads\": 0"),
-            ("\"num_key_value_heads\": 3", "\"num_key_value_heads\": 2"),
-            ("\"num_attention_heads\": 9", "\"num_attention_heads\": 0"),
-            ("\"hidden_size\": 576", "\"hidden_size\": 576000000"),
-        ] {
-            assert!(SMOL.contains(from));
-            assert!(parse(&SMOL.replace(from, to)).is_err(), "{to}");
+        if let Some(factors) = &self.rope_factors
+            && (factors.len() != head_dim / 2 || !factors.iter().all(|factor| positive(*factor)))
+        {
+            return implausible("rope factors", format!("{} numbers", factors.len()));
+        }
+        match &self.sliding {
+            Some(sliding) if sliding.window == 0 || sliding.layers.len() != layers => {
+                implausible("sliding_window", format!("{} over {} layers", sliding.window, sliding.layers.len()))
+            }
+            Some(sliding) if !(sliding.rope_theta >= 1.0 && sliding.rope_theta.is_finite()) => {
+                implausible("rope_local_base_freq", sliding.rope_theta.to_string())
+            }
+            _ => Ok(()),
         }
     }
 }

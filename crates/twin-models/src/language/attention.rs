@@ -31,11 +31,27 @@ pub(crate) struct Heads {
     pub(crate) heads: usize,
     pub(crate) kv_heads: usize,
     pub(crate) head_dim: usize,
+    /// What scores are multiplied by.
+    pub(crate) scale: f32,
+    /// How many rows a row sees, itself included.
+    pub(crate) window: usize,
 }
 
 impl Heads {
-    pub(crate) fn of(sizes: &Architecture) -> Self {
-        Self { heads: sizes.heads, kv_heads: sizes.kv_heads, head_dim: sizes.head_dim }
+    /// Those of one layer.
+    pub(crate) fn of(sizes: &Architecture, layer: usize) -> Self {
+        Self {
+            heads: sizes.heads,
+            kv_heads: sizes.kv_heads,
+            head_dim: sizes.head_dim,
+            scale: sizes.attention_scale(),
+            window: sizes.window(layer),
+        }
+    }
+
+    /// How many of the first rows the row at `position`, and so every later one, does not see.
+    fn unseen(self, position: usize) -> usize {
+        (position + 1).saturating_sub(self.window)
     }
 
     fn query_width(self) -> usize {
@@ -53,10 +69,6 @@ impl Heads {
     /// The first column of the keys (of the values, with `kv_width` more) that a query head reads.
     fn kv_column(self, head: usize) -> usize {
         head / (self.heads / self.kv_heads) * self.head_dim
-    }
-
-    fn scale(self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
     }
 }
 
@@ -122,16 +134,18 @@ pub(crate) fn attend(
 
 fn attend_block(heads: Heads, queries: &[f32], source: &KeysValues<'_>, task: ForwardTask<'_>) {
     let (count, head_dim) = (task.rows.len(), heads.head_dim);
-    let visible = source.past + task.rows.end;
-    let column = heads.kv_column(task.head);
+    let position = source.past + task.rows.start;
+    let unseen = heads.unseen(position);
+    let visible = source.past + task.rows.end - unseen;
+    let column = unseen * source.stride + heads.kv_column(task.head);
     SCORES.with_borrow_mut(|[scores, _]| {
         scores.resize(count * visible, 0.0);
         let queries = Matrix::strided(queries, count, head_dim, heads.qkv_width());
         let keys = Matrix::strided(&source.keys[column..], visible, head_dim, source.stride);
         let values = Matrix::strided(&source.values[column..], visible, head_dim, source.stride);
         let into = MatrixMut::new(scores, count, visible);
-        matmul_serial(into, Into::Replace, heads.scale(), queries, keys.t());
-        softmax(scores, task.log_sums, source.past + task.rows.start + 1);
+        matmul_serial(into, Into::Replace, heads.scale, queries, keys.t());
+        softmax(scores, task.log_sums, position + 1 - unseen, heads.window);
         let scores = Matrix::new(scores, count, visible);
         matmul_serial(MatrixMut::new(task.out, count, head_dim), Into::Replace, 1.0, scores, values);
     });
@@ -148,6 +162,8 @@ pub(crate) fn attend_token(
     out: &mut [f32],
 ) {
     let (head_dim, stride) = (heads.head_dim, heads.kv_width());
+    let unseen = heads.unseen((keys.len() / stride).saturating_sub(1));
+    let (keys, values) = (&keys[unseen * stride..], &values[unseen * stride..]);
     let (tokens, sharing) = (keys.len() / stride, heads.heads / heads.kv_heads);
     let parts = tokens.div_ceil(PART);
     // Per head the largest score, the sum, and the weighted values; then the scores, which only the task itself needs.
@@ -163,7 +179,7 @@ pub(crate) fn attend_token(
             let query = &queries[(kv_head * sharing + index) * head_dim..][..head_dim];
             let (sums, out) = result.split_at_mut(2);
             let source = KeysValues { keys: &keys[at..], values: &values[at..], stride, past: 0 };
-            (sums[0], sums[1]) = attend_part(query, source, heads.scale(), scores, out);
+            (sums[0], sums[1]) = attend_part(query, source, heads.scale, scores, out);
         }
     };
     if tokens < PARALLEL_FROM {
@@ -255,18 +271,19 @@ fn attend_head_backward(
     let (d_queries, rest) = gradients.split_at_mut(length * head_dim);
     let (d_keys, d_values) = rest.split_at_mut(length * head_dim);
     for first in (0..length).step_by(BLOCK) {
-        let visible = length.min(first + BLOCK);
-        let count = visible - first;
+        let unseen = heads.unseen(first);
+        let count = length.min(first + BLOCK) - first;
+        let visible = first + count - unseen;
         let at = |width: usize| (segment.start + first) * width + head * head_dim;
         let queries = Matrix::strided(&kept.qkv[at(qkv_width)..], count, head_dim, qkv_width);
         let d_block = Matrix::strided(&d_out[at(query_width)..], count, head_dim, query_width);
-        let keys = Matrix::strided(keys, visible, head_dim, qkv_width);
-        let values = Matrix::strided(values, visible, head_dim, qkv_width);
+        let keys = Matrix::strided(&keys[unseen * qkv_width..], visible, head_dim, qkv_width);
+        let values = Matrix::strided(&values[unseen * qkv_width..], visible, head_dim, qkv_width);
         SCORES.with_borrow_mut(|[scores, d_scores]| {
             scores.resize(count * visible, 0.0);
             d_scores.resize(count * visible, 0.0);
             let into = MatrixMut::new(scores, count, visible);
-            matmul_serial(into, Into::Replace, heads.scale(), queries, keys.t());
+            matmul_serial(into, Into::Replace, heads.scale, queries, keys.t());
             matmul_serial(MatrixMut::new(d_scores, count, visible), Into::Replace, 1.0, d_block, values.t());
             let block = SoftmaxBlock {
                 log_sums: &kept.log_sums[head * rows + segment.start + first..][..count],
@@ -274,16 +291,19 @@ fn attend_head_backward(
                 d_out: &d_out[at(query_width)..],
                 stride: query_width,
                 head_dim,
-                first_visible: first + 1,
-                scale: heads.scale(),
+                first_visible: first + 1 - unseen,
+                window: heads.window,
+                scale: heads.scale,
             };
             softmax_backward(scores, d_scores, block);
             let scores = Matrix::new(scores, count, visible);
             let d_scores = Matrix::new(d_scores, count, visible);
             let d_queries = MatrixMut::new(&mut d_queries[first * head_dim..], count, head_dim);
             matmul_serial(d_queries, Into::Replace, 1.0, d_scores, keys);
-            matmul_serial(MatrixMut::new(d_keys, visible, head_dim), Into::Add, 1.0, d_scores.t(), queries);
-            matmul_serial(MatrixMut::new(d_values, visible, head_dim), Into::Add, 1.0, scores.t(), d_block);
+            let into = MatrixMut::new(&mut d_keys[unseen * head_dim..], visible, head_dim);
+            matmul_serial(into, Into::Add, 1.0, d_scores.t(), queries);
+            let into = MatrixMut::new(&mut d_values[unseen * head_dim..], visible, head_dim);
+            matmul_serial(into, Into::Add, 1.0, scores.t(), d_block);
         });
     }
 }
@@ -328,19 +348,23 @@ struct SoftmaxBlock<'a> {
     head_dim: usize,
     /// How many scores of the first row are not masked; each row has one more than the one before.
     first_visible: usize,
+    /// The most scores of a row that are not masked; the last ones are not.
+    window: usize,
     scale: f32,
 }
 
 kernel! {
     /// Makes scores into probabilities, row by row; what a row must not see becomes 0.
-    fn softmax(scores: &'a mut [f32], log_sums: &'a mut [f32], first_visible: usize) {
+    fn softmax(scores: &'a mut [f32], log_sums: &'a mut [f32], first_visible: usize, window: usize) {
         let width = scores.len() / log_sums.len();
         for (row, (scores, log_sum)) in scores.chunks_exact_mut(width).zip(log_sums).enumerate() {
-            let (seen, masked) = scores.split_at_mut(first_visible + row);
+            let (scores, later) = scores.split_at_mut(first_visible + row);
+            let (earlier, seen) = scores.split_at_mut((first_visible + row).saturating_sub(window));
             let largest = largest(seen);
             let sum = exp_and_sum(seen, largest);
             scale_by(seen, 1.0 / sum);
-            masked.fill(0.0);
+            earlier.fill(0.0);
+            later.fill(0.0);
             *log_sum = largest + sum.ln();
         }
     }
@@ -353,13 +377,16 @@ kernel! {
             let at = row * block.stride;
             let shared = dot(&block.out[at..at + block.head_dim], &block.d_out[at..at + block.head_dim]);
             let seen = block.first_visible + row;
-            for (score, d_score) in scores[..seen].iter_mut().zip(&mut d_scores[..seen]) {
+            let from = seen.saturating_sub(block.window);
+            for (score, d_score) in scores[from..seen].iter_mut().zip(&mut d_scores[from..seen]) {
                 let probability = exp(*score - log_sum);
                 *score = probability;
                 *d_score = probability * (*d_score - shared) * block.scale;
             }
-            scores[seen..].fill(0.0);
-            d_scores[seen..].fill(0.0);
+            for masked in [&mut *scores, d_scores] {
+                masked[..from].fill(0.0);
+                masked[seen..].fill(0.0);
+            }
         }
     }
 

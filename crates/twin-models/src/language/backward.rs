@@ -7,7 +7,7 @@ use super::attention::{Attended, Heads, attend_backward};
 use super::decoder::{Decoder, LayerTape, LinearGroup, Rows, Scratch, fit};
 use super::lora::Group;
 use super::matmul::{Into, Matrix, MatrixMut, matmul};
-use super::ops::{rms_norm, rms_norm_backward, swiglu, swiglu_backward};
+use super::ops::{gated, gated_backward, head_norms_backward, rms_norm, rms_norm_backward};
 
 /// Room for the backward pass, used anew by every layer.
 #[derive(Default)]
@@ -20,6 +20,23 @@ pub(crate) struct BackwardScratch {
     by_head: Vec<f32>,
     d_hidden: Vec<f32>,
     d_dropped: Vec<f32>,
+    d_result: Vec<f32>,
+    d_heads: Vec<f32>,
+}
+
+/// The gradient of a group's result from that of what was added: through the norm between them, where there is one.
+fn through_norm<'a>(
+    d_x: &'a [f32],
+    result: &[f32],
+    norm: Option<&Vec<f32>>,
+    epsilon: f32,
+    room: &'a mut Vec<f32>,
+) -> &'a [f32] {
+    let Some(norm) = norm else { return d_x };
+    let d_result = fit(room, d_x.len());
+    d_result.fill(0.0);
+    rms_norm_backward(d_result, d_x, result, norm, epsilon);
+    d_result
 }
 
 impl Decoder<'_> {
@@ -52,16 +69,19 @@ impl Decoder<'_> {
         let (sizes, weights) = (self.sizes(), &self.weights.layers[layer]);
         let (width, epsilon) = (sizes.intermediate_size, sizes.rms_epsilon);
         rms_norm(fit(&mut scratch.normed, d_x.len()), &tape.middle, &weights.mlp_norm, epsilon);
-        swiglu(fit(&mut scratch.activated, rows * width), &tape.gate_up, width);
+        let gelu = sizes.variant.gelu;
+        gated(fit(&mut scratch.activated, rows * width), &tape.gate_up, width, gelu);
 
         let mut room =
             LowRankRoom { d_hidden: &mut back.d_hidden, d_dropped: &mut back.d_dropped, dropped: &mut scratch.dropped };
         let d_activated = fit(&mut back.d_activated, rows * width);
         let linear =
             LinearGroup { layer, group: Group::MlpOutput, weight: &weights.down, input: &scratch.activated, rows };
-        self.linear_backward(linear, &tape.hidden[3], d_x, d_activated, gradients, &mut room);
+        let norm = weights.post_norms.as_ref().map(|norms| &norms[1]);
+        let d_result = through_norm(d_x, &tape.results[1], norm, epsilon, &mut back.d_result);
+        self.linear_backward(linear, &tape.hidden[3], d_result, d_activated, gradients, &mut room);
         let d_gate_up = fit(&mut back.d_wide, rows * 2 * width);
-        swiglu_backward(d_gate_up, d_activated, &tape.gate_up, width);
+        gated_backward(d_gate_up, d_activated, &tape.gate_up, width, gelu);
         let d_normed = fit(&mut back.d_normed, d_x.len());
         let linear =
             LinearGroup { layer, group: Group::MlpInput, weight: &weights.gate_up, input: &scratch.normed, rows };
@@ -89,13 +109,19 @@ impl Decoder<'_> {
         let d_attended = fit(&mut back.d_attended, count * query);
         let group = Group::AttentionOutput;
         let linear = LinearGroup { layer, group, weight: &weights.output, input: &tape.attended, rows: count };
-        self.linear_backward(linear, &tape.hidden[1], d_x, d_attended, gradients, &mut room);
+        let norm = weights.post_norms.as_ref().map(|norms| &norms[0]);
+        let d_result = through_norm(d_x, &tape.results[0], norm, sizes.rms_epsilon, &mut back.d_result);
+        self.linear_backward(linear, &tape.hidden[1], d_result, d_attended, gradients, &mut room);
 
         let kept = Attended { qkv: &tape.qkv, out: &tape.attended, log_sums: &tape.log_sums };
         let by_head = fit(&mut back.by_head, 3 * count * query);
         let d_qkv = fit(&mut back.d_qkv, count * qkv_width);
-        attend_backward(Heads::of(sizes), &kept, d_attended, &rows.segments, by_head, d_qkv);
-        self.rope.turn(d_qkv, qkv_width, query + kv, &rows.positions, true);
+        attend_backward(Heads::of(sizes, layer), &kept, d_attended, &rows.segments, by_head, d_qkv);
+        self.rope(layer).turn(d_qkv, qkv_width, query + kv, &rows.positions, true);
+        if let Some(norms) = &weights.qk_norm {
+            let d_heads = fit(&mut back.d_heads, query + kv);
+            head_norms_backward(d_qkv, qkv_width, query, &tape.raw_qk, norms, sizes.rms_epsilon, d_heads);
+        }
 
         let d_normed = fit(&mut back.d_normed, d_x.len());
         let group = Group::AttentionInput;

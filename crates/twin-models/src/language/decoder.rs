@@ -7,17 +7,42 @@ use super::architecture::Architecture;
 use super::attention::{Heads, KeysValues, Segment, attend};
 use super::lora::{Adapter, Group};
 use super::matmul::{Into, Matrix, MatrixMut, matmul};
-use super::ops::{Dropout, Rope, rms_norm, swiglu};
+use super::ops::{Dropout, Rope, gated, head_norms, rms_norm};
 use super::weights::{LayerWeights, Weights};
 
 /// A base model with or without an adapter, ready to compute.
 #[derive(Clone, Copy)]
 pub(crate) struct Decoder<'a> {
     pub(crate) weights: &'a Weights,
-    pub(crate) rope: &'a Rope,
+    pub(crate) ropes: &'a Ropes,
     pub(crate) adapter: Option<&'a Adapter>,
     /// Dropout of the adapter's input; only in training.
     pub(crate) dropout: Option<Dropout>,
+}
+
+/// The rotary positions of all layers.
+pub(crate) struct Ropes {
+    global: Rope,
+    /// Of layers that see only their neighbours, where they turn otherwise.
+    local: Option<Rope>,
+}
+
+impl Ropes {
+    pub(crate) fn new(sizes: &Architecture) -> Self {
+        let Architecture { context_length, head_dim, rope_theta, variant, .. } = sizes;
+        let factors = variant.rope_factors.as_deref();
+        let differs = |theta: f32| factors.is_some() || theta != *rope_theta;
+        let local = variant.sliding.as_ref().filter(|sliding| differs(sliding.rope_theta));
+        Self {
+            global: Rope::new(*context_length, *head_dim, *rope_theta, factors),
+            local: local.map(|sliding| Rope::new(*context_length, *head_dim, sliding.rope_theta, None)),
+        }
+    }
+
+    /// Those of a layer with this window.
+    fn of(&self, window: usize) -> &Rope {
+        self.local.as_ref().filter(|_| window != usize::MAX).unwrap_or(&self.global)
+    }
 }
 
 /// What one layer computed, `rows` rows each.
@@ -27,6 +52,10 @@ pub(crate) struct LayerTape {
     pub(crate) input: Vec<f32>,
     /// Queries, keys and values with their rotary positions.
     pub(crate) qkv: Vec<f32>,
+    /// Queries and keys before their norms, where there are such norms.
+    pub(crate) raw_qk: Vec<f32>,
+    /// What attention and MLP made, where that goes through a norm before it is added.
+    pub(crate) results: [Vec<f32>; 2],
     /// `[heads, rows]`.
     pub(crate) log_sums: Vec<f32>,
     /// `[rows, query width]`.
@@ -113,6 +142,47 @@ impl<'a> Decoder<'a> {
         for &token in token_ids {
             x.extend_from_slice(&self.weights.embedding[token as usize * width..][..width]);
         }
+        let scale = self.sizes().variant.embedding_scale;
+        if scale != 1.0 {
+            x.iter_mut().for_each(|x| *x *= scale);
+        }
+    }
+
+    /// Makes the products of queries, keys and values into what attention takes: biases, norms of heads, positions.
+    /// `raw` receives queries and keys from before the norms.
+    pub(crate) fn finish_qkv(&self, layer: usize, qkv: &mut [f32], positions: &[usize], raw: &mut Vec<f32>) {
+        let (sizes, weights) = (self.sizes(), &self.weights.layers[layer]);
+        let (query, width) = (sizes.query_width(), sizes.qkv_width());
+        let turned = query + sizes.kv_width();
+        if let Some(bias) = &weights.qkv_bias {
+            qkv.chunks_exact_mut(width).for_each(|row| row.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias));
+        }
+        if let Some(norms) = &weights.qk_norm {
+            head_norms(qkv, width, query, fit(raw, positions.len() * turned), norms, sizes.rms_epsilon);
+        }
+        self.rope(layer).turn(qkv, width, turned, positions, false);
+    }
+
+    /// The rotary positions of a layer.
+    pub(crate) fn rope(&self, layer: usize) -> &'a Rope {
+        self.ropes.of(self.sizes().window(layer))
+    }
+
+    /// Adds a group's result to `x`, through a norm where there is one; then the result itself stays in `kept`.
+    fn add_result(
+        &self,
+        linear: LinearGroup<'_>,
+        norm: Option<&Vec<f32>>,
+        x: &mut [f32],
+        kept: &mut Vec<f32>,
+        hidden: &mut Vec<f32>,
+        (dropped, normed): (&mut Vec<f32>, &mut Vec<f32>),
+    ) {
+        let Some(norm) = norm else { return self.linear(linear, Into::Add, x, hidden, dropped) };
+        let (result, normed) = (fit(kept, x.len()), fit(normed, x.len()));
+        self.linear(linear, Into::Replace, result, hidden, dropped);
+        rms_norm(normed, result, norm, self.sizes().rms_epsilon);
+        x.iter_mut().zip(normed).for_each(|(x, normed)| *x += *normed);
     }
 
     /// Takes `x`, `[rows, hidden]`, through one layer. With a cache, keys and values are appended to it and the rows see
@@ -151,7 +221,7 @@ impl<'a> Decoder<'a> {
         let group = Group::AttentionInput;
         let linear = LinearGroup { layer, group, weight: &weights.qkv, input: &scratch.normed, rows: count };
         self.linear(linear, Into::Replace, qkv, &mut tape.hidden[0], &mut scratch.dropped);
-        self.rope.turn(qkv, qkv_width, query + kv, &rows.positions, false);
+        self.finish_qkv(layer, qkv, &rows.positions, &mut tape.raw_qk);
 
         let mut sources = Vec::with_capacity(rows.segments.len());
         if let Some(cache) = cache {
@@ -168,7 +238,7 @@ impl<'a> Decoder<'a> {
             }));
         }
         attend(
-            Heads::of(sizes),
+            Heads::of(sizes, layer),
             qkv,
             &rows.segments,
             &sources,
@@ -178,7 +248,9 @@ impl<'a> Decoder<'a> {
         );
         let group = Group::AttentionOutput;
         let linear = LinearGroup { layer, group, weight: &weights.output, input: &tape.attended, rows: count };
-        self.linear(linear, Into::Add, x, &mut tape.hidden[1], &mut scratch.dropped);
+        let norm = weights.post_norms.as_ref().map(|norms| &norms[0]);
+        let room = (&mut scratch.dropped, &mut scratch.normed);
+        self.add_result(linear, norm, x, &mut tape.results[0], &mut tape.hidden[1], room);
     }
 
     fn mlp(
@@ -196,10 +268,12 @@ impl<'a> Decoder<'a> {
         let linear =
             LinearGroup { layer, group: Group::MlpInput, weight: &weights.gate_up, input: &scratch.normed, rows };
         self.linear(linear, Into::Replace, gate_up, &mut tape.hidden[2], &mut scratch.dropped);
-        swiglu(fit(&mut scratch.activated, rows * width), gate_up, width);
+        gated(fit(&mut scratch.activated, rows * width), gate_up, width, sizes.variant.gelu);
         let linear =
             LinearGroup { layer, group: Group::MlpOutput, weight: &weights.down, input: &scratch.activated, rows };
-        self.linear(linear, Into::Add, x, &mut tape.hidden[3], &mut scratch.dropped);
+        let norm = weights.post_norms.as_ref().map(|norms| &norms[1]);
+        let room = (&mut scratch.dropped, &mut scratch.normed);
+        self.add_result(linear, norm, x, &mut tape.results[1], &mut tape.hidden[3], room);
     }
 
     /// `y = W·x + scale · B·(A·dropout(x))` for all modules of a group; `A·x` stays in `hidden`.

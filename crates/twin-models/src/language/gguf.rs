@@ -32,7 +32,7 @@ pub enum GgufError {
         #[source]
         source: candle_core::Error,
     },
-    #[error("tensor `{name}` is missing: the file is not a complete Llama model")]
+    #[error("tensor `{name}` is missing: the file is not a complete model")]
     MissingTensor { name: String },
     #[error("tensor `{name}` has shape {found:?} where {expected:?} is needed")]
     Shape { name: String, found: Vec<usize>, expected: Vec<usize> },
@@ -64,6 +64,11 @@ impl GgufFile {
     /// The metadata.
     pub(crate) fn metadata(&self) -> &HashMap<String, Value> {
         &self.content.metadata
+    }
+
+    /// The name of the architecture, by which the other entries begin.
+    pub(crate) fn architecture(&self) -> Option<&str> {
+        self.metadata().get("general.architecture")?.to_string().ok().map(String::as_str)
     }
 
     /// Whether there is a tensor called `name`.

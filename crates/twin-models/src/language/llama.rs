@@ -14,11 +14,11 @@ use twin_domain::{CancelFlag, ChatMessage, Digest};
 
 use super::answer::Answer;
 use super::architecture::Architecture;
-use super::decoder::{Decoder, LayerTape, Rows, Scratch};
+use super::decoder::{Decoder, LayerTape, Ropes, Rows, Scratch};
 use super::gguf::GgufFile;
 use super::lora::Adapter;
 use super::loss::{LossScratch, Target};
-use super::ops::Rope;
+use super::matmul::measured_rate;
 use super::session::{QuantizedWeights, Session};
 use super::tokenizer::{Tokenizer, TokenizerError};
 use super::training::{TrainError, TrainingExample, packs};
@@ -56,7 +56,7 @@ pub struct LoadOptions {
 pub struct Llama {
     info: ModelInfo,
     weights: Weights,
-    rope: Rope,
+    ropes: Ropes,
     tokenizer: Tokenizer,
     pool: ThreadPool,
     decode: DecodePrecision,
@@ -96,7 +96,7 @@ impl Llama {
         };
         let digest = match &options.digest {
             Some(digest) => digest.clone(),
-            None => digest_of(path).map_err(|source| LoadModelError::Io { path: path.to_owned(), source })?,
+            None => model_digest(path).map_err(|source| LoadModelError::Io { path: path.to_owned(), source })?,
         };
         if tokenizer.vocab_size() > weights.architecture.vocab_size {
             let (tokens, rows) = (tokenizer.vocab_size(), weights.architecture.vocab_size);
@@ -127,10 +127,10 @@ impl Llama {
             vocab_size: sizes.vocab_size,
             parameters: sizes.parameters(),
         };
-        let rope = Rope::new(sizes.context_length, sizes.head_dim, sizes.rope_theta);
+        let ropes = Ropes::new(sizes);
         let (quantized, last) = (OnceLock::new(), Mutex::new(None));
         let (decode, guess) = (options.decode, !options.plain);
-        Ok(Self { info, weights, rope, tokenizer, pool, decode, guess, quantized, last })
+        Ok(Self { info, weights, ropes, tokenizer, pool, decode, guess, quantized, last })
     }
 
     /// The tokenizer with the chat template.
@@ -146,6 +146,17 @@ impl Llama {
     /// The longest sequence in tokens.
     pub fn context_length(&self) -> usize {
         self.info.context_length
+    }
+
+    /// How many threads the model computes with.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// How many floating-point operations a second the model's threads reach at the best, in a product of f32 matrices that
+    /// is large enough for it: what training can be measured by.
+    pub fn matmul_rate(&self) -> f64 {
+        self.install(measured_rate)
     }
 
     /// Makes the weights for decoding, which the first answer would otherwise wait for. Training needs none.
@@ -187,9 +198,29 @@ impl Llama {
         Ok(results)
     }
 
+    /// The logits after each of the last `count` tokens, `[count, vocab]`, for comparisons with other implementations.
+    ///
+    /// # Errors
+    /// When there are fewer tokens, one of them is not in the vocabulary, or the adapter is of another model.
+    pub fn logits(&self, adapter: Option<&Adapter>, token_ids: &[u32], count: usize) -> Result<Vec<f32>, TrainError> {
+        TrainingExample::new(token_ids.to_vec(), vec![false; token_ids.len()]).validate(self)?;
+        if count == 0 || count > token_ids.len() {
+            return Err(TrainError::NoTargets);
+        }
+        if adapter.is_some_and(|adapter| !adapter.fits(self.sizes())) {
+            return Err(TrainError::AdapterMismatch);
+        }
+        let decoder = Decoder { adapter, ..self.decoder() };
+        Ok(self.install(|| EvaluationRoom::default().logits(&decoder, token_ids, count)))
+    }
+
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
     /// The base model, ready to compute.
     pub(crate) fn decoder(&self) -> Decoder<'_> {
-        Decoder { weights: &self.weights, rope: &self.rope, adapter: None, dropout: None }
+        Decoder { weights: &self.weights, ropes: &self.ropes, adapter: None, dropout: None }
     }
 
     /// Runs `work` on the model's threads.
@@ -338,18 +369,34 @@ impl EvaluationRoom {
     fn losses(&mut self, decoder: &Decoder<'_>, pack: &[&TrainingExample]) -> Vec<f32> {
         let rows = Rows::packed(pack.iter().map(|example| example.token_ids.len()));
         let tokens: Vec<u32> = pack.iter().flat_map(|example| example.token_ids.iter().copied()).collect();
-        decoder.embed(&tokens, &mut self.x);
-        for layer in 0..decoder.sizes().layers {
-            decoder.forward_layer(layer, &rows, None, &mut self.x, &mut self.tape, &mut self.scratch);
-        }
+        self.forward(decoder, &rows, &tokens);
         let targets: Vec<Target> =
             pack.iter().zip(&rows.segments).flat_map(|(example, segment)| example.targets(segment.start)).collect();
         decoder.cross_entropy(&self.x, &targets, None, &mut self.loss)
     }
+
+    /// The logits after each of the last `count` tokens.
+    fn logits(&mut self, decoder: &Decoder<'_>, tokens: &[u32], count: usize) -> Vec<f32> {
+        self.forward(decoder, &Rows::packed([tokens.len()]), tokens);
+        let width = decoder.sizes().hidden_size;
+        let last = &self.x[(tokens.len() - count) * width..];
+        let rows = last.chunks_exact(width);
+        rows.flat_map(|row| decoder.logits_of_row(row, &mut self.scratch.normed)).collect()
+    }
+
+    fn forward(&mut self, decoder: &Decoder<'_>, rows: &Rows, tokens: &[u32]) {
+        decoder.embed(tokens, &mut self.x);
+        for layer in 0..decoder.sizes().layers {
+            decoder.forward_layer(layer, rows, None, &mut self.x, &mut self.tape, &mut self.scratch);
+        }
+    }
 }
 
 /// The digest of a file, or of the files of a folder that make the model.
-fn digest_of(path: &Path) -> io::Result<Digest> {
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn model_digest(path: &Path) -> io::Result<Digest> {
     if !path.is_dir() {
         return digest_of_file(path);
     }

@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::architecture::Architecture;
+use super::matmul::{Into, Matrix, MatrixMut, matmul};
 
 /// A linear module of a decoder layer that an adapter can change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -266,6 +267,16 @@ impl<'a> GroupAdapter<'a> {
         self.targets.len() * self.rank
     }
 
+    /// Adds `scale · B·A` to the group's matrix, `[out, in]`.
+    pub(crate) fn add_to(&self, matrix: &mut [f32], input_width: usize) {
+        for (index, (rows, b)) in self.targets().enumerate() {
+            let a = &self.a[index * self.rank * input_width..][..self.rank * input_width];
+            let into = &mut matrix[rows.start * input_width..rows.end * input_width];
+            let (b, a) = (Matrix::new(b, rows.len(), self.rank), Matrix::new(a, self.rank, input_width));
+            matmul(MatrixMut::new(into, rows.len(), input_width), Into::Add, self.scale, b, a);
+        }
+    }
+
     /// Each target's columns of the result and its `B`, `[out, rank]`.
     pub(crate) fn targets(&self) -> impl Iterator<Item = (Range<usize>, &'a [f32])> {
         let layer = self.layer;
@@ -408,6 +419,7 @@ impl AdapterTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::language::architecture::Variant;
 
     pub(crate) fn sizes() -> Architecture {
         Architecture {
@@ -421,6 +433,7 @@ mod tests {
             rms_epsilon: 1e-5,
             rope_theta: 10_000.0,
             context_length: 64,
+            variant: Variant::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::ops::{rms_norm, rms_norm_backward};
 use super::simd::{LANES, exp, kernel, sum_lanes};
 
 /// Targets whose logits exist at the same time.
-const CHUNK: usize = 128;
+pub(crate) const CHUNK: usize = 128;
 
 /// A row of the decoder's result and the token that it should predict.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,18 @@ impl Decoder<'_> {
             losses.extend(self.cross_entropy_chunk(x, targets, d_x.as_deref_mut(), scratch));
         }
         losses
+    }
+
+    /// The logits that a row of the last layer's result stands for.
+    pub(crate) fn logits_of_row(&self, row: &[f32], normed: &mut Vec<f32>) -> Vec<f32> {
+        let (sizes, weights) = (self.sizes(), self.weights);
+        let normed = fit(normed, row.len());
+        rms_norm(normed, row, &weights.final_norm, sizes.rms_epsilon);
+        let mut logits = vec![0.0; sizes.vocab_size];
+        let head = Matrix::new(weights.head(), sizes.vocab_size, sizes.hidden_size);
+        let into = MatrixMut::new(&mut logits, 1, sizes.vocab_size);
+        matmul(into, Into::Replace, 1.0, Matrix::new(normed, 1, row.len()), head.t());
+        logits
     }
 
     fn cross_entropy_chunk(

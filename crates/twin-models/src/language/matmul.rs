@@ -79,6 +79,20 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
+/// Operations a second of the best of a few large products.
+pub(crate) fn measured_rate() -> f64 {
+    const SIZE: usize = 1536;
+    let (left, right) = (vec![0.5; SIZE * SIZE], vec![0.25; SIZE * SIZE]);
+    let mut result = vec![0.0; SIZE * SIZE];
+    let best = (0..5).map(|_| {
+        let began = std::time::Instant::now();
+        let into = MatrixMut::new(&mut result, SIZE, SIZE);
+        matmul(into, Into::Replace, 1.0, Matrix::new(&left, SIZE, SIZE), Matrix::new(&right, SIZE, SIZE));
+        began.elapsed().as_secs_f64()
+    });
+    2.0 * (SIZE as f64).powi(3) / best.fold(f64::INFINITY, f64::min)
+}
+
 /// Whether a product replaces what the result held or is added to it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Into {

@@ -1,4 +1,4 @@
-//! The small operations between matrix products, forward and backward: RMSNorm, rotary positions, SwiGLU, dropout.
+//! The small operations between matrix products, forward and backward: RMSNorm, rotary positions, gated units, dropout.
 //!
 //! Each works on rows of plain slices and divides rows over the threads of the current pool when there are enough. None
 //! allocates.
@@ -35,24 +35,66 @@ pub(crate) fn rms_norm_backward(d_x: &mut [f32], d_out: &[f32], x: &[f32], weigh
         .for_each(|(d_x, (d_out, x))| rms_norm_backward_rows(d_x, d_out, x, weight, epsilon));
 }
 
-/// `out = silu(gate) · up`, where a row of `gate_up` is the gate followed by up (Shazeer 2020, *GLU Variants*).
-pub(crate) fn swiglu(out: &mut [f32], gate_up: &[f32], width: usize) {
+/// The RMSNorms of each head of queries and keys: rows of `x`, `row_width` apart, begin with the heads of queries, as wide
+/// together as `query` says, and then of keys. `raw`, `[rows, queries and keys]`, receives what was there before.
+pub(crate) fn head_norms(
+    x: &mut [f32],
+    row_width: usize,
+    query: usize,
+    raw: &mut [f32],
+    norms: &[Vec<f32>; 2],
+    epsilon: f32,
+) {
+    let width = raw.len() / (x.len() / row_width);
+    for (x, raw) in x.chunks_exact_mut(row_width).zip(raw.chunks_exact_mut(width)) {
+        raw.copy_from_slice(&x[..width]);
+        let (queries, keys) = x[..width].split_at_mut(query);
+        rms_norm_rows(queries, &raw[..query], &norms[0], epsilon);
+        rms_norm_rows(keys, &raw[query..], &norms[1], epsilon);
+    }
+}
+
+/// Takes the gradient of [`head_norms`]'s result, in rows of `d`, to that of what was there before. `room` is a row's.
+pub(crate) fn head_norms_backward(
+    d: &mut [f32],
+    row_width: usize,
+    query: usize,
+    raw: &[f32],
+    norms: &[Vec<f32>; 2],
+    epsilon: f32,
+    room: &mut [f32],
+) {
+    let width = room.len();
+    for (d, raw) in d.chunks_exact_mut(row_width).zip(raw.chunks_exact(width)) {
+        room.fill(0.0);
+        let (queries, keys) = room.split_at_mut(query);
+        rms_norm_backward_rows(queries, &d[..query], &raw[..query], &norms[0], epsilon);
+        rms_norm_backward_rows(keys, &d[query..width], &raw[query..], &norms[1], epsilon);
+        d[..width].copy_from_slice(room);
+    }
+}
+
+/// `out = act(gate) · up`, where a row of `gate_up` is the gate followed by up (Shazeer 2020, *GLU Variants*). The activation
+/// is SiLU, or GELU in its tanh form (Hendrycks & Gimpel 2016).
+pub(crate) fn gated(out: &mut [f32], gate_up: &[f32], width: usize, gelu: bool) {
+    let rows_of = if gelu { geglu_rows } else { swiglu_rows };
     let rows = rows_per_task(out.len() / width, width);
     if rows * width >= out.len() {
-        return swiglu_rows(out, gate_up, width);
+        return rows_of(out, gate_up, width);
     }
     out.par_chunks_mut(rows * width)
         .zip(gate_up.par_chunks(rows * width * 2))
-        .for_each(|(out, gate_up)| swiglu_rows(out, gate_up, width));
+        .for_each(|(out, gate_up)| rows_of(out, gate_up, width));
 }
 
-/// The gradient of gate and up, given that of [`swiglu`]'s result.
-pub(crate) fn swiglu_backward(d_gate_up: &mut [f32], d_out: &[f32], gate_up: &[f32], width: usize) {
+/// The gradient of gate and up, given that of [`gated`]'s result.
+pub(crate) fn gated_backward(d_gate_up: &mut [f32], d_out: &[f32], gate_up: &[f32], width: usize, gelu: bool) {
+    let rows_of = if gelu { geglu_backward_rows } else { swiglu_backward_rows };
     let rows = rows_per_task(d_out.len() / width, width);
     d_gate_up
         .par_chunks_mut(rows * width * 2)
         .zip(d_out.par_chunks(rows * width).zip(gate_up.par_chunks(rows * width * 2)))
-        .for_each(|(d_gate_up, (d_out, gate_up))| swiglu_backward_rows(d_gate_up, d_out, gate_up, width));
+        .for_each(|(d_gate_up, (d_out, gate_up))| rows_of(d_gate_up, d_out, gate_up, width));
 }
 
 /// Rotary position embedding (Su et al. 2021, *RoFormer*) in the half-split form of Hugging Face's Llama: dimension `i` of
@@ -64,12 +106,15 @@ pub(crate) struct Rope {
 }
 
 impl Rope {
-    /// The angles of `positions` positions.
-    pub(crate) fn new(positions: usize, head_dim: usize, theta: f32) -> Self {
+    /// The angles of `positions` positions; each frequency is divided by its factor, where there are any.
+    pub(crate) fn new(positions: usize, head_dim: usize, theta: f32, factors: Option<&[f32]>) -> Self {
         let half = head_dim / 2;
         let mut table = Vec::with_capacity(positions * head_dim);
         for position in 0..positions {
-            let angle = |i: usize| position as f64 / f64::from(theta).powf(2.0 * i as f64 / head_dim as f64);
+            let angle = |i: usize| {
+                let factor = factors.map_or(1.0, |factors| f64::from(factors[i]));
+                position as f64 / (f64::from(theta).powf(2.0 * i as f64 / head_dim as f64) * factor)
+            };
             table.extend((0..half).map(|i| angle(i).cos() as f32));
             table.extend((0..half).map(|i| angle(i).sin() as f32));
         }
@@ -127,6 +172,10 @@ pub(crate) fn mix(value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// `2 · √(2 / π)`, and the cubic term's share.
+const GELU: f32 = 1.595_769;
+const CUBIC: f32 = 0.044_715;
+
 kernel! {
     fn rms_norm_rows(out: &'a mut [f32], x: &'a [f32], weight: &'a [f32], epsilon: f32) {
         let width = weight.len();
@@ -155,6 +204,31 @@ kernel! {
             let (gate, up) = row.split_at(width);
             for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
                 *out = gate / (1.0 + exp(-gate)) * up;
+            }
+        }
+    }
+
+    fn geglu_rows(out: &'a mut [f32], gate_up: &'a [f32], width: usize) {
+        for (out, row) in out.chunks_exact_mut(width).zip(gate_up.chunks_exact(width * 2)) {
+            let (gate, up) = row.split_at(width);
+            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                // (1 + tanh(u)) / 2 is the sigmoid of 2u.
+                let twice = GELU * (gate + CUBIC * gate * gate * gate);
+                *out = gate / (1.0 + exp(-twice)) * up;
+            }
+        }
+    }
+
+    fn geglu_backward_rows(d_gate_up: &'a mut [f32], d_out: &'a [f32], gate_up: &'a [f32], width: usize) {
+        let rows = d_gate_up.chunks_exact_mut(width * 2).zip(d_out.chunks_exact(width)).zip(gate_up.chunks_exact(width * 2));
+        for ((d_row, d_out), row) in rows {
+            let (d_gate, d_up) = d_row.split_at_mut(width);
+            let (gate, up) = row.split_at(width);
+            for ((((d_gate, d_up), d), gate), up) in d_gate.iter_mut().zip(d_up).zip(d_out).zip(gate).zip(up) {
+                let sigmoid = 1.0 / (1.0 + exp(-GELU * (gate + CUBIC * gate * gate * gate)));
+                let slope = GELU * (1.0 + 3.0 * CUBIC * gate * gate);
+                *d_up = d * gate * sigmoid;
+                *d_gate = d * up * sigmoid * (1.0 + gate * (1.0 - sigmoid) * slope);
             }
         }
     }
@@ -221,7 +295,7 @@ mod tests {
 
     #[test]
     fn turning_back_gives_what_was_there() {
-        let rope = Rope::new(32, 8, 10_000.0);
+        let rope = Rope::new(32, 8, 10_000.0, None);
         let before: Vec<f32> = (0..3 * 20).map(|i| i as f32).collect();
         let mut x = before.clone();
         rope.turn(&mut x, 20, 16, &[3, 0, 31], false);
@@ -258,11 +332,13 @@ mod tests {
             pulled(&out)
         });
 
-        swiglu_backward(&mut d_x, &pull[..12], &x, 6);
-        check_gradient(&x, &d_x, |x| {
-            let mut out = vec![0.0; 12];
-            swiglu(&mut out, x, 6);
-            pulled(&out)
-        });
+        for gelu in [false, true] {
+            gated_backward(&mut d_x, &pull[..12], &x, 6, gelu);
+            check_gradient(&x, &d_x, |x| {
+                let mut out = vec![0.0; 12];
+                gated(&mut out, x, 6, gelu);
+                pulled(&out)
+            });
+        }
     }
 }

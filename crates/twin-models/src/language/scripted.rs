@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use twin_domain::{CancelFlag, ChatMessage, Digest};
 
 use super::answer_text::StopFilter;
-use super::architecture::Architecture;
+use super::architecture::{Architecture, Variant};
 use super::lora::{Adapter, LoraConfig, Projection};
 use super::{
     AdapterError, FinishReason, GenerateError, GenerateRequest, Generation, Input, LanguageModel, ModelInfo, Timings,
@@ -138,6 +138,7 @@ impl LanguageModel for ScriptedModel {
             rms_epsilon: 1e-5,
             rope_theta: 10_000.0,
             context_length: 8,
+            variant: Variant::default(),
         };
         let config = LoraConfig { rank: 1, target_modules: vec![Projection::Query], ..LoraConfig::default() };
         Ok(Adapter::zero(config, &sizes)?)

@@ -10,7 +10,7 @@ use super::attention::{Heads, attend_token};
 use super::decoder::{Decoder, LayerCache, LayerTape, Rows, Scratch, fit};
 use super::lora::Group;
 use super::matvec::{LowRank, ProductRoom, Quantized, RowMatrix};
-use super::ops::{rms_norm, swiglu};
+use super::ops::{gated, rms_norm};
 use super::weights::Weights;
 
 /// Prompt tokens between two looks at the cancel flag.
@@ -56,6 +56,7 @@ struct StepRoom {
     products: ProductRoom,
     normed: Vec<f32>,
     qkv: Vec<f32>,
+    raw_qk: Vec<f32>,
     parts: Vec<f32>,
     attended: Vec<f32>,
     gate_up: Vec<f32>,
@@ -140,20 +141,21 @@ impl Session {
         let qkv = fit(&mut room.qkv, count * sizes.qkv_width());
         let place = Place { layer, group: Group::AttentionInput, dense: &weights.qkv, quantized };
         place.product(decoder, normed, qkv, count, &mut room.hidden, &mut room.products);
-        decoder.rope.turn(qkv, sizes.qkv_width(), query + kv, positions, false);
+        decoder.finish_qkv(layer, qkv, positions, &mut room.raw_qk);
 
-        let cache = &mut self.caches[layer];
+        let (cache, heads) = (&mut self.caches[layer], Heads::of(sizes, layer));
         let attended = fit(&mut room.attended, count * query);
         for (qkv, attended) in qkv.chunks_exact(sizes.qkv_width()).zip(attended.chunks_exact_mut(query)) {
             cache.keys.extend_from_slice(&qkv[query..query + kv]);
             cache.values.extend_from_slice(&qkv[query + kv..]);
-            attend_token(Heads::of(sizes), &qkv[..query], &cache.keys, &cache.values, &mut room.parts, attended);
+            attend_token(heads, &qkv[..query], &cache.keys, &cache.values, &mut room.parts, attended);
         }
 
         let result = fit(&mut room.result, count * sizes.hidden_size);
         let place = Place { layer, group: Group::AttentionOutput, dense: &weights.output, quantized };
         place.product(decoder, attended, result, count, &mut room.hidden, &mut room.products);
-        self.x.iter_mut().zip(result).for_each(|(x, result)| *x += *result);
+        let norm = weights.post_norms.as_ref().map(|norms| &norms[0]);
+        add_result(&mut self.x, result, norm, sizes.rms_epsilon, &mut room.normed);
     }
 
     fn step_mlp(&mut self, decoder: &Decoder<'_>, quantized: Option<&[Quantized; 4]>, layer: usize, count: usize) {
@@ -164,11 +166,12 @@ impl Session {
         let place = Place { layer, group: Group::MlpInput, dense: &weights.gate_up, quantized };
         place.product(decoder, normed, gate_up, count, &mut room.hidden, &mut room.products);
         let activated = fit(&mut room.activated, count * sizes.intermediate_size);
-        swiglu(activated, gate_up, sizes.intermediate_size);
+        gated(activated, gate_up, sizes.intermediate_size, sizes.variant.gelu);
         let result = fit(&mut room.result, count * sizes.hidden_size);
         let place = Place { layer, group: Group::MlpOutput, dense: &weights.down, quantized };
         place.product(decoder, activated, result, count, &mut room.hidden, &mut room.products);
-        self.x.iter_mut().zip(result).for_each(|(x, result)| *x += *result);
+        let norm = weights.post_norms.as_ref().map(|norms| &norms[1]);
+        add_result(&mut self.x, result, norm, sizes.rms_epsilon, &mut room.normed);
     }
 
     fn project(&mut self, decoder: &Decoder<'_>, quantized: Option<&QuantizedWeights>, count: usize) {
@@ -182,6 +185,19 @@ impl Session {
         let logits = fit(&mut self.logits, count * sizes.vocab_size);
         head.product(logits, normed, count, &[], &mut self.room.products);
     }
+}
+
+/// Adds what attention or MLP made to `x`, through a norm where there is one.
+fn add_result(x: &mut [f32], result: &[f32], norm: Option<&Vec<f32>>, epsilon: f32, room: &mut Vec<f32>) {
+    let added = match norm {
+        None => result,
+        Some(norm) => {
+            let normed = fit(room, result.len());
+            rms_norm(normed, result, norm, epsilon);
+            normed
+        }
+    };
+    x.iter_mut().zip(added).for_each(|(x, added)| *x += *added);
 }
 
 /// A group of modules of one layer.

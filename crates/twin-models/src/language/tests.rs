@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use twin_domain::{CancelFlag, Digest};
 
-use super::architecture::Architecture;
+use super::architecture::{Architecture, Sliding, Variant};
 use super::decoder::Decoder;
 use super::llama::{DecodePrecision, Llama, LoadOptions};
 use super::lora::{Adapter, LoraConfig, Projection};
@@ -28,6 +28,7 @@ pub(crate) fn sizes() -> Architecture {
         rms_epsilon: 1e-5,
         rope_theta: 10_000.0,
         context_length: 512,
+        variant: Variant::default(),
     }
 }
 
@@ -40,6 +41,9 @@ fn weights(sizes: Architecture) -> Weights {
     let (hidden, width) = (sizes.hidden_size, sizes.intermediate_size);
     let layers = (0..sizes.layers).map(|_| LayerWeights {
         attention_norm: matrix(hidden, 1).iter().map(|x| 1.0 + 0.3 * x).collect(),
+        qkv_bias: None,
+        qk_norm: None,
+        post_norms: None,
         qkv: matrix(sizes.qkv_width(), hidden),
         output: matrix(hidden, sizes.query_width()),
         mlp_norm: matrix(hidden, 1).iter().map(|x| 1.0 + 0.3 * x).collect(),
@@ -49,6 +53,41 @@ fn weights(sizes: Architecture) -> Weights {
     let layers = layers.collect();
     let embedding = matrix(sizes.vocab_size, hidden).iter().map(|x| 4.0 * x).collect();
     Weights { architecture: sizes, embedding, layers, final_norm: vec![1.0; hidden], head: None }
+}
+
+/// The tiny model with all that a family adds to plain Llama, and so with what each of them adds.
+fn varied(variant: Variant) -> Arc<Llama> {
+    let mut weights = weights(Architecture { variant: variant.clone(), ..sizes() });
+    let mut random = ChaCha8Rng::seed_from_u64(12);
+    let mut around = |centre: f32, count: usize| -> Vec<f32> {
+        (0..count).map(|_| centre + random.random_range(-0.3..0.3)).collect()
+    };
+    let (hidden, head_dim, width) = (sizes().hidden_size, sizes().head_dim, sizes().qkv_width());
+    for layer in &mut weights.layers {
+        layer.qkv_bias = variant.qkv_bias.then(|| around(0.0, width));
+        layer.qk_norm = variant.qk_norm.then(|| [around(1.0, head_dim), around(1.0, head_dim)]);
+        layer.post_norms = variant.post_norms.then(|| [around(1.0, hidden), around(1.0, hidden)]);
+    }
+    let options = LoadOptions { threads: Some(2), decode: DecodePrecision::F32, ..LoadOptions::default() };
+    Arc::new(Llama::from_parts(weights, Tokenizer::letters(), Digest::of("tiny"), options).unwrap())
+}
+
+fn variants() -> Vec<Variant> {
+    let plain = Variant::default;
+    let sliding = Some(Sliding { window: 11, rope_theta: 500.0, layers: vec![true, false] });
+    vec![
+        Variant { qkv_bias: true, ..plain() },
+        Variant { qk_norm: true, rope_factors: Some(vec![1.0, 1.5, 3.0, 8.0]), ..plain() },
+        Variant {
+            qk_norm: true,
+            post_norms: true,
+            gelu: true,
+            embedding_scale: 1.7,
+            attention_scale: Some(0.3),
+            sliding,
+            ..plain()
+        },
+    ]
 }
 
 fn model(threads: usize, decode: DecodePrecision) -> Arc<Llama> {
@@ -127,9 +166,14 @@ fn check_gradients(adapter: &Adapter, gradients: &[f32], loss: impl Fn(&Adapter)
 
 #[test]
 fn every_gradient_agrees_with_finite_differences() {
-    let model = model(2, DecodePrecision::F32);
-    let (adapter, examples) = (stirred(&model, lora(0.0)), examples());
-    let mut trainer = trainer(&model, adapter.clone(), |_| ());
+    for model in variants().into_iter().map(varied).chain([model(2, DecodePrecision::F32)]) {
+        gradients_agree_with_finite_differences(&model);
+    }
+}
+
+fn gradients_agree_with_finite_differences(model: &Arc<Llama>) {
+    let (adapter, examples) = (stirred(model, lora(0.0)), examples());
+    let mut trainer = trainer(model, adapter.clone(), |_| ());
     trainer.accumulate(&examples).unwrap();
     check_gradients(&adapter, trainer.gradients(), |adapter| {
         let losses = model.nll_batch(Some(adapter), &examples).unwrap();
@@ -246,8 +290,13 @@ fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
 
 #[test]
 fn decoding_from_the_cache_equals_a_full_pass() {
-    let model = model(2, DecodePrecision::F32);
-    let adapter = stirred(&model, lora(0.0));
+    for model in variants().into_iter().map(varied).chain([model(2, DecodePrecision::F32)]) {
+        decoding_equals_a_full_pass(&model);
+    }
+}
+
+fn decoding_equals_a_full_pass(model: &Arc<Llama>) {
+    let adapter = stirred(model, lora(0.0));
     let decoder = Decoder { adapter: Some(&adapter), ..model.decoder() };
     let token_ids = tokens(200, 4);
     model.install(|| {
@@ -262,7 +311,12 @@ fn decoding_from_the_cache_equals_a_full_pass() {
 
 #[test]
 fn a_prompt_in_parts_equals_the_prompt_at_once() {
-    let model = model(2, DecodePrecision::F32);
+    for model in variants().into_iter().map(varied).chain([model(2, DecodePrecision::F32)]) {
+        parts_equal_the_prompt_at_once(&model);
+    }
+}
+
+fn parts_equal_the_prompt_at_once(model: &Arc<Llama>) {
     let (decoder, token_ids, cancel) = (model.decoder(), tokens(400, 4), CancelFlag::new());
     model.install(|| {
         let once = full_logits(&decoder, &token_ids);

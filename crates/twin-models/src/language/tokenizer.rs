@@ -9,15 +9,12 @@ use std::path::Path;
 
 use candle_core::quantized::gguf_file::Value;
 use serde::Deserialize;
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::{AddedToken, PreTokenizerWrapper};
+use tokenizers::AddedToken;
 use twin_domain::ChatMessage;
 
 use super::chat_template::{ChatTemplate, Piece};
 use super::gguf::GgufFile;
+use super::gguf_tokenizer::{byte_level_bpe, scored_bpe};
 use super::training::TrainingExample;
 
 /// Why a tokenizer could not be made or used.
@@ -59,7 +56,7 @@ pub struct Tokenizer {
 }
 
 /// Tokens that end an answer in one model family or another, where they are special.
-const END_NAMES: [&str; 5] = ["<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>"];
+const END_NAMES: [&str; 6] = ["<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>", "<end_of_turn>"];
 
 // Values of `tokenizer.ggml.token_type`.
 const CONTROL: i64 = 3;
@@ -69,16 +66,18 @@ impl Tokenizer {
     /// The tokenizer in a GGUF file's metadata.
     pub(crate) fn from_gguf(file: &GgufFile) -> Result<Self, TokenizerError> {
         let metadata = Metadata(file);
-        let model = metadata.text("tokenizer.ggml.model")?;
-        if model != "gpt2" {
-            return Err(TokenizerError::Unsupported { kind: model.to_owned() });
-        }
         let tokens = metadata.texts("tokenizer.ggml.tokens")?;
-        let mut inner = byte_level_bpe(
-            &tokens,
-            &metadata.texts("tokenizer.ggml.merges")?,
-            metadata.text("tokenizer.ggml.pre").unwrap_or("default"),
-        )?;
+        let mut inner = match metadata.text("tokenizer.ggml.model")? {
+            "gpt2" => byte_level_bpe(
+                &tokens,
+                &metadata.texts("tokenizer.ggml.merges")?,
+                metadata.text("tokenizer.ggml.pre").unwrap_or("default"),
+            )?,
+            "llama" => {
+                scored_bpe(&tokens, &metadata.scores()?, metadata.flag("tokenizer.ggml.add_space_prefix", true))?
+            }
+            other => return Err(TokenizerError::Unsupported { kind: other.to_owned() }),
+        };
         let kinds = metadata.array("tokenizer.ggml.token_type")?;
         for (token, kind) in tokens.iter().zip(kinds) {
             let kind = kind.to_i64().or_else(|_| kind.to_i32().map(i64::from)).unwrap_or(0);
@@ -257,6 +256,16 @@ impl Tokenizer {
         Ok(TrainingExample::new(encoding.get_ids().to_vec(), encoding.get_offsets().iter().map(voice).collect()))
     }
 
+    /// As `tokenizer.json` has it.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Tokenizer`] when the library cannot write it.
+    pub(crate) fn to_json(&self) -> Result<String, TokenizerError> {
+        let mut inner = self.inner.clone();
+        inner.set_encode_special_tokens(false);
+        inner.to_string(true).map_err(TokenizerError::Tokenizer)
+    }
+
     /// Whether a token ends an answer.
     pub(crate) fn is_end(&self, token: u32) -> bool {
         self.ends.contains(&token)
@@ -272,31 +281,6 @@ impl Tokenizer {
         let found = self.special.iter().filter_map(|special| text.find(&special.0).map(|at| (at, special)));
         found.min_by_key(|(at, special)| (*at, std::cmp::Reverse(special.0.len())))
     }
-}
-
-/// GPT-2's byte-level BPE, cut into words as `pre` says.
-fn byte_level_bpe(tokens: &[&str], merges: &[&str], pre: &str) -> Result<tokenizers::Tokenizer, TokenizerError> {
-    let vocab: Vocab = tokens.iter().zip(0..).map(|(token, id)| ((*token).to_owned(), id)).collect();
-    let merges = merges
-        .iter()
-        .map(|merge| merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())))
-        .collect::<Option<Vec<_>>>()
-        .ok_or(TokenizerError::Metadata { key: "tokenizer.ggml.merges" })?;
-    let bpe = BPE::builder().vocab_and_merges(vocab, merges).build().map_err(TokenizerError::Tokenizer)?;
-    let mut tokenizer = tokenizers::Tokenizer::new(bpe);
-    let bytes = ByteLevel::new(false, false, true);
-    match pre {
-        "smollm" => {
-            let steps: Vec<PreTokenizerWrapper> = vec![Digits::new(true).into(), bytes.into()];
-            tokenizer.with_pre_tokenizer(Some(Sequence::new(steps)));
-        }
-        "default" | "gpt-2" => {
-            tokenizer.with_pre_tokenizer(Some(bytes));
-        }
-        other => return Err(TokenizerError::Unsupported { kind: other.to_owned() }),
-    }
-    tokenizer.with_decoder(Some(ByteLevel::default()));
-    Ok(tokenizer)
 }
 
 /// Typed access to a GGUF file's metadata.
@@ -316,6 +300,16 @@ impl<'a> Metadata<'a> {
     fn texts(&self, key: &'static str) -> Result<Vec<&'a str>, TokenizerError> {
         let texts = self.array(key)?.iter().map(|value| value.to_string().ok().map(String::as_str));
         texts.collect::<Option<_>>().ok_or(TokenizerError::Metadata { key })
+    }
+
+    fn scores(&self) -> Result<Vec<f32>, TokenizerError> {
+        let key = "tokenizer.ggml.scores";
+        let scores = self.array(key)?.iter().map(|value| value.to_f32().ok());
+        scores.collect::<Option<_>>().ok_or(TokenizerError::Metadata { key })
+    }
+
+    fn flag(&self, key: &'static str, usual: bool) -> bool {
+        self.0.metadata().get(key).and_then(|value| value.to_bool().ok()).unwrap_or(usual)
     }
 
     fn number(&self, key: &'static str) -> Option<usize> {

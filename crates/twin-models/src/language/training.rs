@@ -12,7 +12,7 @@ use super::backward::BackwardScratch;
 use super::decoder::{Decoder, LayerTape, Rows, Scratch, fit};
 use super::llama::Llama;
 use super::lora::{Adapter, Group, LoraConfig, LoraConfigError};
-use super::loss::{LossScratch, Target};
+use super::loss::{CHUNK, LossScratch, Target};
 use super::ops::{Dropout, mix};
 use super::optimizer::{AdamW, AdamWConfig, norm};
 
@@ -354,8 +354,32 @@ fn nll_of_each(pack: &[&TrainingExample], losses: &[f32]) -> Vec<f64> {
     pack.iter().map(|example| losses.by_ref().take(example.target_tokens()).sum()).collect()
 }
 
+/// What training needs besides the loaded model, in bytes, when the longest pack has `longest` tokens: the adapter with its
+/// gradient, both moments and the copies of a checkpoint; activations; the logits of a part of the vocabulary's loss.
+///
+/// # Errors
+/// [`TrainError::Lora`] when the adapter's configuration makes no sense for the model.
+pub fn training_memory(model: &Llama, config: &TrainerConfig, longest: usize) -> Result<u64, TrainError> {
+    let adapter = Adapter::zero(config.lora.clone(), model.sizes())?;
+    let (sizes, rows) = (model.sizes(), longest.max(config.pack_tokens));
+    let adapter_buffers = 4 + 6;
+    // Two layers' worth for the one that is computed again and its gradients, and the inputs of all.
+    let (kept, a_layer) =
+        (kept_layers(model, &adapter, rows, config.activation_memory_bytes), layer_bytes(model, &adapter, rows));
+    let inputs = sizes.layers * rows * sizes.hidden_size * size_of::<f32>();
+    let logits = CHUNK * (sizes.vocab_size + 4 * sizes.hidden_size) * size_of::<f32>();
+    let bytes =
+        adapter_buffers * adapter.parameters() * size_of::<f32>() + kept * a_layer + 4 * a_layer + inputs + logits;
+    Ok(bytes as u64)
+}
+
 /// How many layers can keep their activations of `rows` tokens within `memory` bytes.
 fn kept_layers(model: &Llama, adapter: &Adapter, rows: usize, memory: usize) -> usize {
+    (memory / layer_bytes(model, adapter, rows)).min(model.sizes().layers)
+}
+
+/// What the activations of one layer take.
+fn layer_bytes(model: &Llama, adapter: &Adapter, rows: usize) -> usize {
     let sizes = model.sizes();
     let heights: usize = Group::ALL.into_iter().filter_map(|group| adapter.group(0, group)).map(|g| g.height()).sum();
     let per_row = 2 * sizes.hidden_size
@@ -363,9 +387,10 @@ fn kept_layers(model: &Llama, adapter: &Adapter, rows: usize, memory: usize) -> 
         + sizes.query_width()
         + sizes.heads
         + 2 * sizes.intermediate_size
+        + if sizes.variant.qk_norm { sizes.query_width() + sizes.kv_width() } else { 0 }
+        + if sizes.variant.post_norms { 2 * sizes.hidden_size } else { 0 }
         + heights;
-    let per_layer = rows.max(1) * per_row * size_of::<f32>();
-    (memory / per_layer).min(sizes.layers)
+    rows.max(1) * per_row * size_of::<f32>()
 }
 
 /// Neighbouring examples, as many as fit into `limit` tokens; one that is longer is alone. Examples without a target are

@@ -3,13 +3,15 @@
 //! Inside the engine everything has Hugging Face's form: `[out, in]` matrices and half-split rotary positions, so that
 //! adapters mean the same here and in PEFT. Matrices that read the same activation lie one below the other.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use candle_core::quantized::gguf_file::Value;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
-use super::architecture::{Architecture, ArchitectureError, HubConfig};
+use super::architecture::{Architecture, ArchitectureError};
 use super::gguf::{GgufError, GgufFile};
+use super::gguf_config::gguf_architecture;
+use super::hub_config::HubConfig;
 
 /// Why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +63,15 @@ pub enum LoadModelError {
 }
 
 /// One decoder layer. All matrices are `[out, in]`, row after row.
+#[derive(Clone)]
 pub(crate) struct LayerWeights {
     pub(crate) attention_norm: Vec<f32>,
+    /// Of queries, keys and values, where the model has them.
+    pub(crate) qkv_bias: Option<Vec<f32>>,
+    /// Of each query head and of each key head, where the model has them: `[head_dim]` each.
+    pub(crate) qk_norm: Option<[Vec<f32>; 2]>,
+    /// Of what attention and MLP make, where the model has them.
+    pub(crate) post_norms: Option<[Vec<f32>; 2]>,
     /// Queries, keys and values: `[query + 2·kv, hidden]`.
     pub(crate) qkv: Vec<f32>,
     /// `[hidden, query]`.
@@ -75,6 +84,7 @@ pub(crate) struct LayerWeights {
 }
 
 /// All weights of a decoder.
+#[derive(Clone)]
 pub(crate) struct Weights {
     pub(crate) architecture: Architecture,
     /// `[vocab, hidden]`.
@@ -99,16 +109,14 @@ impl Weights {
         let architecture =
             gguf_architecture(file).map_err(|source| LoadModelError::Architecture { path: path.to_owned(), source })?;
         let head = file.has("output.weight").then_some("output.weight");
-        if file.has("blk.0.attn_q.bias") || file.has("rope_freqs.weight") {
-            let source = ArchitectureError::Feature { feature: "biases or scaled rotary positions".to_owned() };
-            return Err(LoadModelError::Architecture { path: path.to_owned(), source });
-        }
+        // The converter to GGUF changes the order of rows for the architecture `llama` only.
+        let interleaved = file.architecture().is_some_and(|name| name == "llama");
         let (heads, kv_heads) = (architecture.heads, architecture.kv_heads);
         let mut read = |tensor: Tensor, shape: &[usize]| {
             let weights = file.read(&tensor.name(&GGUF_NAMES, head), shape)?;
             Ok(match tensor {
-                Tensor::Layer(_, LayerTensor::Query) => half_split(&weights, heads, shape),
-                Tensor::Layer(_, LayerTensor::Key) => half_split(&weights, kv_heads, shape),
+                Tensor::Layer(_, LayerTensor::Query) if interleaved => half_split(&weights, heads, shape),
+                Tensor::Layer(_, LayerTensor::Key) if interleaved => half_split(&weights, kv_heads, shape),
                 _ => weights,
             })
         };
@@ -125,8 +133,8 @@ impl Weights {
         let text = read_file(&config_path)?;
         let config: HubConfig = serde_json::from_slice(&text)
             .map_err(|source| LoadModelError::Config { path: config_path.clone(), source })?;
-        let (architecture, tied) = Architecture::from_config(&config)
-            .map_err(|source| LoadModelError::Architecture { path: config_path, source })?;
+        let (architecture, tied) =
+            config.architecture().map_err(|source| LoadModelError::Architecture { path: config_path, source })?;
         // Read, not mapped: a mapped file that is cut off later would kill the process.
         let paths = safetensors_in(folder)?;
         let buffers = paths.iter().map(|path| read_file(path)).collect::<Result<Vec<_>, _>>()?;
@@ -139,10 +147,17 @@ impl Weights {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let head = (!tied).then_some("lm_head.weight");
+        let gemma = architecture.variant.post_norms;
+        let names = if gemma { &GEMMA_NAMES } else { &HUB_NAMES };
         let mut read = |tensor: Tensor, shape: &[usize]| {
-            let name = tensor.name(&HUB_NAMES, head);
-            read_tensor(&files, &name, shape)
-                .map_err(|reason| LoadModelError::Tensors { path: folder.to_owned(), reason })
+            let name = tensor.name(names, head);
+            let mut weights = read_tensor(&files, &name, shape)
+                .map_err(|reason| LoadModelError::Tensors { path: folder.to_owned(), reason })?;
+            if gemma && tensor.is_norm() {
+                // Gemma stores how far a norm's weight is from 1.
+                weights.iter_mut().for_each(|weight| *weight += 1.0);
+            }
+            Ok(weights)
         };
         Self::read(architecture, head.is_some(), &mut read)
     }
@@ -152,7 +167,11 @@ impl Weights {
         has_head: bool,
         read: &mut impl FnMut(Tensor, &[usize]) -> Result<Vec<f32>, E>,
     ) -> Result<Self, E> {
-        use LayerTensor::{AttentionNorm, Down, Gate, Key, MlpNorm, Output, Query, Up, Value};
+        use LayerTensor::{
+            AttentionNorm, Down, Gate, Key, KeyBias, KeyNorm, MlpNorm, Output, PostAttentionNorm, PostMlpNorm, Query,
+            QueryBias, QueryNorm, Up, Value, ValueBias,
+        };
+        let (head_dim, variant) = (architecture.head_dim, architecture.variant.clone());
         let (hidden, intermediate) = (architecture.hidden_size, architecture.intermediate_size);
         let (query, kv, vocab) = (architecture.query_width(), architecture.kv_width(), architecture.vocab_size);
         let embedding = read(Tensor::Embedding, &[vocab, hidden])?;
@@ -166,8 +185,21 @@ impl Weights {
             let mut gate_up = read(Gate, &[intermediate, hidden])?;
             gate_up.reserve_exact(intermediate * hidden);
             gate_up.extend(read(Up, &[intermediate, hidden])?);
+            let mut pair = |wanted: bool, first, second, width: usize| {
+                wanted.then(|| Ok([read(first, &[width])?, read(second, &[width])?])).transpose()
+            };
+            let qk_norm = pair(variant.qk_norm, QueryNorm, KeyNorm, head_dim)?;
+            let post_norms = pair(variant.post_norms, PostAttentionNorm, PostMlpNorm, hidden)?;
+            let mut bias = || {
+                let parts = [(QueryBias, query), (KeyBias, kv), (ValueBias, kv)];
+                parts.into_iter().map(|(tensor, width)| read(tensor, &[width])).collect::<Result<Vec<_>, _>>()
+            };
+            let qkv_bias = variant.qkv_bias.then(&mut bias).transpose()?.map(|parts| parts.concat());
             layers.push(LayerWeights {
                 attention_norm: read(AttentionNorm, &[hidden])?,
+                qkv_bias,
+                qk_norm,
+                post_norms,
                 qkv,
                 output: read(Output, &[hidden, query])?,
                 mlp_norm: read(MlpNorm, &[hidden])?,
@@ -179,6 +211,103 @@ impl Weights {
         let head = has_head.then(|| read(Tensor::Head, &[vocab, hidden])).transpose()?;
         Ok(Self { architecture, embedding, layers, final_norm, head })
     }
+}
+
+/// The names and the order of rows that weights are written with.
+#[derive(Clone, Copy)]
+pub(crate) enum Layout {
+    Hub,
+    /// With the rows of queries and keys in the interleaved order, where the architecture has it so.
+    Gguf {
+        interleaved: bool,
+    },
+}
+
+impl Weights {
+    /// Every tensor by its name, with its shape.
+    pub(crate) fn tensors<'a>(&'a self, layout: Layout) -> Vec<(String, Vec<usize>, Cow<'a, [f32]>)> {
+        let sizes = &self.architecture;
+        let gemma = sizes.variant.post_norms;
+        let (names, head, interleaved) = match layout {
+            Layout::Hub => (if gemma { &GEMMA_NAMES } else { &HUB_NAMES }, "lm_head.weight", false),
+            Layout::Gguf { interleaved } => (&GGUF_NAMES, "output.weight", interleaved),
+        };
+        let mut all = Vec::new();
+        let mut add = |tensor: Tensor, values: &'a [f32], shape: &[usize]| {
+            let values = match tensor {
+                Tensor::Layer(_, LayerTensor::Query) if interleaved => {
+                    interleaved_rows(values, sizes.heads, shape).into()
+                }
+                Tensor::Layer(_, LayerTensor::Key) if interleaved => {
+                    interleaved_rows(values, sizes.kv_heads, shape).into()
+                }
+                _ if gemma && tensor.is_norm() && matches!(layout, Layout::Hub) => {
+                    values.iter().map(|value| value - 1.0).collect::<Vec<_>>().into()
+                }
+                _ => Cow::Borrowed(values),
+            };
+            all.push((tensor.name(names, Some(head)), shape.to_vec(), values));
+        };
+        self.each(&mut add);
+        all
+    }
+
+    fn each<'a>(&'a self, add: &mut impl FnMut(Tensor, &'a [f32], &[usize])) {
+        use LayerTensor::{
+            AttentionNorm, Down, Gate, Key, KeyBias, KeyNorm, MlpNorm, Output, PostAttentionNorm, PostMlpNorm, Query,
+            QueryBias, QueryNorm, Up, Value, ValueBias,
+        };
+        let sizes = &self.architecture;
+        let (hidden, width, head_dim) = (sizes.hidden_size, sizes.intermediate_size, sizes.head_dim);
+        let (query, kv) = (sizes.query_width(), sizes.kv_width());
+        add(Tensor::Embedding, &self.embedding, &[sizes.vocab_size, hidden]);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let mut add = |tensor, values: &'a [f32], shape: &[usize]| add(Tensor::Layer(index, tensor), values, shape);
+            add(AttentionNorm, &layer.attention_norm, &[hidden]);
+            let (queries, rest) = layer.qkv.split_at(query * hidden);
+            let (keys, values) = rest.split_at(kv * hidden);
+            add(Query, queries, &[query, hidden]);
+            add(Key, keys, &[kv, hidden]);
+            add(Value, values, &[kv, hidden]);
+            if let Some(bias) = &layer.qkv_bias {
+                add(QueryBias, &bias[..query], &[query]);
+                add(KeyBias, &bias[query..query + kv], &[kv]);
+                add(ValueBias, &bias[query + kv..], &[kv]);
+            }
+            if let Some([queries, keys]) = &layer.qk_norm {
+                add(QueryNorm, queries, &[head_dim]);
+                add(KeyNorm, keys, &[head_dim]);
+            }
+            add(Output, &layer.output, &[hidden, query]);
+            if let Some([attention, mlp]) = &layer.post_norms {
+                add(PostAttentionNorm, attention, &[hidden]);
+                add(PostMlpNorm, mlp, &[hidden]);
+            }
+            add(MlpNorm, &layer.mlp_norm, &[hidden]);
+            let (gate, up) = layer.gate_up.split_at(width * hidden);
+            add(Gate, gate, &[width, hidden]);
+            add(Up, up, &[width, hidden]);
+            add(Down, &layer.down, &[hidden, width]);
+        }
+        add(Tensor::FinalNorm, &self.final_norm, &[hidden]);
+        if let Some(head) = &self.head {
+            add(Tensor::Head, head, &[sizes.vocab_size, hidden]);
+        }
+    }
+}
+
+/// The inverse of [`half_split`].
+fn interleaved_rows(weights: &[f32], heads: usize, shape: &[usize]) -> Vec<f32> {
+    let (rows, columns) = (shape[0], shape[1]);
+    let head_dim = rows / heads;
+    let half = head_dim / 2;
+    let mut made = Vec::with_capacity(weights.len());
+    for row in 0..rows {
+        let (head, dimension) = (row / head_dim, row % head_dim);
+        let from = head * head_dim + dimension / 2 + dimension % 2 * half;
+        made.extend_from_slice(&weights[from * columns..][..columns]);
+    }
+    made
 }
 
 /// A tensor of the model, whatever a file calls it.
@@ -201,21 +330,45 @@ enum LayerTensor {
     Gate,
     Up,
     Down,
+    QueryBias,
+    KeyBias,
+    ValueBias,
+    QueryNorm,
+    KeyNorm,
+    PostAttentionNorm,
+    PostMlpNorm,
 }
 
-/// What a kind of file calls its tensors; `{}` stands for the layer. Layer tensors are in the order of [`LayerTensor`].
+/// What a kind of file calls its tensors. Layer tensors are in the order of [`LayerTensor`].
 struct Names {
     embedding: &'static str,
     final_norm: &'static str,
     prefix: &'static str,
-    layer: [&'static str; 9],
+    layer: [&'static str; 16],
 }
 
 const GGUF_NAMES: Names = Names {
     embedding: "token_embd.weight",
     final_norm: "output_norm.weight",
     prefix: "blk.",
-    layer: ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"],
+    layer: [
+        "attn_norm.weight",
+        "attn_q.weight",
+        "attn_k.weight",
+        "attn_v.weight",
+        "attn_output.weight",
+        "ffn_norm.weight",
+        "ffn_gate.weight",
+        "ffn_up.weight",
+        "ffn_down.weight",
+        "attn_q.bias",
+        "attn_k.bias",
+        "attn_v.bias",
+        "attn_q_norm.weight",
+        "attn_k_norm.weight",
+        "post_attention_norm.weight",
+        "post_ffw_norm.weight",
+    ],
 };
 
 const HUB_NAMES: Names = Names {
@@ -223,16 +376,30 @@ const HUB_NAMES: Names = Names {
     final_norm: "model.norm.weight",
     prefix: "model.layers.",
     layer: [
-        "input_layernorm",
-        "self_attn.q_proj",
-        "self_attn.k_proj",
-        "self_attn.v_proj",
-        "self_attn.o_proj",
-        "post_attention_layernorm",
-        "mlp.gate_proj",
-        "mlp.up_proj",
-        "mlp.down_proj",
+        "input_layernorm.weight",
+        "self_attn.q_proj.weight",
+        "self_attn.k_proj.weight",
+        "self_attn.v_proj.weight",
+        "self_attn.o_proj.weight",
+        "post_attention_layernorm.weight",
+        "mlp.gate_proj.weight",
+        "mlp.up_proj.weight",
+        "mlp.down_proj.weight",
+        "self_attn.q_proj.bias",
+        "self_attn.k_proj.bias",
+        "self_attn.v_proj.bias",
+        "self_attn.q_norm.weight",
+        "self_attn.k_norm.weight",
+        "post_attention_layernorm.weight",
+        "post_feedforward_layernorm.weight",
     ],
+};
+
+/// Gemma's norm before the MLP has a name of its own, because another is before it.
+const GEMMA_NAMES: Names = {
+    let mut layer = HUB_NAMES.layer;
+    layer[LayerTensor::MlpNorm as usize] = "pre_feedforward_layernorm.weight";
+    Names { layer, ..HUB_NAMES }
 };
 
 impl Tensor {
@@ -241,52 +408,20 @@ impl Tensor {
             Self::Embedding => names.embedding.to_owned(),
             Self::FinalNorm => names.final_norm.to_owned(),
             Self::Head => head.unwrap_or_default().to_owned(),
-            Self::Layer(layer, tensor) => format!("{}{layer}.{}.weight", names.prefix, names.layer[tensor as usize]),
+            Self::Layer(layer, tensor) => format!("{}{layer}.{}", names.prefix, names.layer[tensor as usize]),
         }
     }
-}
 
-fn gguf_architecture(file: &GgufFile) -> Result<Architecture, ArchitectureError> {
-    let metadata = file.metadata();
-    let found = metadata.get("general.architecture").and_then(|value| value.to_string().ok());
-    if found.is_none_or(|found| found != "llama") {
-        let found = found.map_or("unknown", |found| found.as_str()).to_owned();
-        return Err(ArchitectureError::Unsupported { found });
+    fn is_norm(self) -> bool {
+        use LayerTensor::{AttentionNorm, KeyNorm, MlpNorm, PostAttentionNorm, PostMlpNorm, QueryNorm};
+        match self {
+            Self::FinalNorm => true,
+            Self::Embedding | Self::Head => false,
+            Self::Layer(_, tensor) => {
+                matches!(tensor, AttentionNorm | MlpNorm | QueryNorm | KeyNorm | PostAttentionNorm | PostMlpNorm)
+            }
+        }
     }
-    let number = |field: &str| -> Option<usize> {
-        let value = metadata.get(&format!("llama.{field}"))?;
-        value.to_u64().ok().and_then(|value| usize::try_from(value).ok())
-    };
-    let needed = |field: &str| number(field).ok_or(ArchitectureError::Missing { field: format!("llama.{field}") });
-    let real = |field: &str| metadata.get(&format!("llama.{field}")).and_then(|value| value.to_f32().ok());
-    let scaling = metadata.get("llama.rope.scaling.type").and_then(|value| value.to_string().ok());
-    if scaling.is_some_and(|kind| kind != "none") {
-        return Err(ArchitectureError::Feature { feature: "scaled rotary positions".to_owned() });
-    }
-    let tokens = match metadata.get("tokenizer.ggml.tokens") {
-        Some(Value::Array(tokens)) => Some(tokens.len()),
-        _ => None,
-    };
-    let (heads, hidden_size) = (needed("attention.head_count")?, needed("embedding_length")?);
-    let head_dim = number("attention.key_length").or(hidden_size.checked_div(heads)).unwrap_or(0);
-    if number("rope.dimension_count").is_some_and(|turned| turned != head_dim) {
-        return Err(ArchitectureError::Feature { feature: "partly rotary heads".to_owned() });
-    }
-    Architecture {
-        vocab_size: number("vocab_size")
-            .or(tokens)
-            .ok_or(ArchitectureError::Missing { field: "llama.vocab_size".to_owned() })?,
-        hidden_size,
-        intermediate_size: needed("feed_forward_length")?,
-        layers: needed("block_count")?,
-        heads,
-        kv_heads: number("attention.head_count_kv").unwrap_or(heads),
-        head_dim,
-        rms_epsilon: real("attention.layer_norm_rms_epsilon").unwrap_or(1e-5),
-        rope_theta: real("rope.freq_base").unwrap_or(10_000.0),
-        context_length: needed("context_length")?,
-    }
-    .validated()
 }
 
 /// Brings the rows of a query or key matrix from GGUF's interleaved rotary order, where dimension `2i` turns with `2i + 1`,
@@ -353,6 +488,7 @@ mod tests {
         // One column, two heads of four dimensions: pairs (0,1) (2,3) become (0,2) (1,3).
         let weights = [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0];
         assert_eq!(half_split(&weights, 2, &[8, 1]), [0.0, 2.0, 1.0, 3.0, 10.0, 12.0, 11.0, 13.0]);
+        assert_eq!(interleaved_rows(&half_split(&weights, 2, &[8, 1]), 2, &[8, 1]), weights);
     }
 
     #[test]

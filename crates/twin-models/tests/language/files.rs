@@ -151,3 +151,30 @@ fn a_folder_without_its_files_says_which() {
         assert!(named, "{text}");
     }
 }
+
+#[test]
+fn damaged_safetensors_and_configurations_are_errors_and_never_panics() {
+    let folder = TempDir::new().unwrap();
+    tiny::write_folder(folder.path());
+    let load = || Llama::load(folder.path(), tiny::options(DecodePrecision::F32)).map_err(Box::new);
+    for (name, step, header) in [("model.safetensors", 7919, 3000), ("config.json", 17, 300)] {
+        let path = folder.path().join(name);
+        let good = fs::read(&path).unwrap();
+        for end in (0..good.len()).step_by(step) {
+            fs::write(&path, &good[..end]).unwrap();
+            assert!(load().is_err(), "{end} bytes of {name}");
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(6);
+        for _ in 0..100 {
+            let mut damaged = good.clone();
+            for _ in 0..random.random_range(1..4) {
+                let at = random.random_range(0..header.min(damaged.len()));
+                damaged[at] = random.random();
+            }
+            fs::write(&path, &damaged).unwrap();
+            drop(load());
+        }
+        fs::write(&path, &good).unwrap();
+        assert!(load().is_ok());
+    }
+}

@@ -1,6 +1,7 @@
 //! The language engine through its front door: files in, numbers and text out.
 
 mod adapters;
+mod families;
 mod files;
 mod generation;
 mod smollm2;

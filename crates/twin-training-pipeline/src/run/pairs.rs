@@ -74,12 +74,12 @@ impl PreferenceConfig {
     }
 
     /// The settings of a run that learns from preferences, where `config` says nothing else: a tenth of the learning rate,
-    /// larger steps, no dropout (with which the model would differ from its reference before it has learnt anything).
+    /// steps of some four pairs, no dropout (with which the model would differ from its reference before it has learnt anything).
     pub fn training(config: TrainingConfig) -> TrainingConfig {
         TrainingConfig {
             learning_rate: config.learning_rate / 10.0,
             dropout: 0.0,
-            batch_tokens: 4 * config.batch_tokens,
+            batch_tokens: 2 * config.batch_tokens,
             validate_every: 4,
             epochs: 2.0,
             ..config

@@ -25,8 +25,29 @@ pub enum BenchCommand {
     Verification(VerificationArguments),
     /// How well and how fast main texts are found in pages, beside trafilatura
     Extraction(ExtractionArguments),
+    /// How fast an adapter is trained, beside what the machine can multiply
+    Train(TrainBenchArguments),
     /// Every known trick on every measure, and what stops it; prints a Markdown table
     Cheats(CheatsArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct TrainBenchArguments {
+    /// The length of a sequence
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(2..))]
+    pub tokens: u16,
+    /// Rank of the adapter, on all seven projections
+    #[arg(long, default_value_t = 16)]
+    pub rank: usize,
+    /// How many steps are timed
+    #[arg(long, default_value_t = 6)]
+    pub steps: usize,
+    /// Also train on the sample posts, and write there what `eval/training/peer.py` needs to do the same with PEFT
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Instead, load the adapter that `peer.py` trained there and compare its logits
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    pub check: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -2,17 +2,29 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use twin_domain::{AuthorId, ModelVersionId};
-use twin_training_pipeline::run::{AnsweredBy, Method};
+use clap::{Args, Subcommand, ValueEnum};
+use twin_domain::{AuthorId, ModelVersionId, TrainingSetId};
+use twin_training_pipeline::run::{AnsweredBy, Method, Preset};
 
 #[derive(Debug, Args)]
 pub struct TrainArguments {
-    #[arg(long)]
-    pub author: AuthorId,
+    #[arg(long, required_unless_present = "resume")]
+    pub author: Option<AuthorId>,
+    /// Go on with a run that did not end: the one named, else the one that began last
+    #[arg(
+        long,
+        value_name = "RUN",
+        num_args = 0..=1,
+        default_missing_value = "",
+        conflicts_with_all = ["author", "method", "from", "preset", "steps", "rank", "learning_rate", "seed", "set", "preferences"]
+    )]
+    pub resume: Option<String>,
     /// How the adapter learns
     #[arg(long, value_enum, default_value_t = TrainMethod::Sft)]
     pub method: TrainMethod,
+    /// How much is tried [default: by the size of the corpus]
+    #[arg(long, value_enum)]
+    pub preset: Option<TrainPreset>,
     /// The version to go on from [default: a fresh adapter; for dpo, the version that serves, else the newest one]
     #[arg(long, value_name = "MODEL")]
     pub from: Option<ModelVersionId>,
@@ -28,6 +40,9 @@ pub struct TrainArguments {
     /// Seed of everything random
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Any other setting of training, as in `batch_tokens=2048`; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
     /// Register the version but let the present release go on serving
     #[arg(long)]
     pub no_promote: bool,
@@ -44,6 +59,81 @@ pub struct TrainArguments {
     /// dpo: whose answers your passages are preferred to
     #[arg(long, value_enum, default_value_t = AnswersOf::Start, help_heading = "Preferences")]
     pub answers_of: AnswersOf,
+}
+
+/// How much is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TrainPreset {
+    Quick,
+    Balanced,
+    Thorough,
+}
+
+impl From<TrainPreset> for Preset {
+    fn from(preset: TrainPreset) -> Self {
+        match preset {
+            TrainPreset::Quick => Self::Quick,
+            TrainPreset::Balanced => Self::Balanced,
+            TrainPreset::Thorough => Self::Thorough,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct ExportModelArguments {
+    /// A model version, as in `ada-lovelace@v3`; the base without an adapter when none is named
+    pub model: Option<ModelVersionId>,
+    /// An empty directory, or one to be made
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[arg(long, value_enum, default_value_t = ModelForm::Safetensors)]
+    pub form: ModelForm,
+}
+
+/// The form of an exported model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModelForm {
+    /// A Hugging Face folder in 16 bits
+    Safetensors,
+    /// A Hugging Face folder in 32 bits, for comparisons
+    SafetensorsF32,
+    /// GGUF in 16 bits
+    GgufF16,
+    /// GGUF in 8 bits
+    GgufQ8,
+    /// GGUF in 4 bits, embeddings in 8
+    GgufQ4,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// The directory with adapter_config.json and adapter_model.safetensors
+    pub adapter: PathBuf,
+    /// The training set that it was trained on, which `twin dataset export` wrote; it is measured on the set's test posts
+    #[arg(long)]
+    pub set: TrainingSetId,
+}
+
+#[derive(Debug, Args)]
+pub struct RunsArguments {
+    #[command(subcommand)]
+    pub command: RunsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RunsCommand {
+    /// List runs, those that began last first
+    List,
+    /// Show what a run was told and how it went
+    Show {
+        /// Its name or the beginning of it
+        run: String,
+    },
+    /// Show in what runs differ
+    Compare {
+        #[arg(required = true, num_args = 2..)]
+        runs: Vec<String>,
+    },
 }
 
 /// How an adapter learns.

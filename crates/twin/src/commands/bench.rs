@@ -10,6 +10,7 @@ mod grounding;
 mod judge;
 mod retrieval;
 mod style;
+mod train;
 mod verification;
 mod withheld;
 
@@ -20,6 +21,7 @@ pub async fn run(wiring: &Wiring, command: BenchCommand) -> anyhow::Result<bool>
         BenchCommand::Retrieval(arguments) => retrieval::run(wiring, arguments).await,
         BenchCommand::Grounding(arguments) => grounding::run(wiring, &arguments).await,
         BenchCommand::Style(arguments) => style::run(wiring, &arguments).await,
+        BenchCommand::Train(arguments) => train::run(wiring, arguments).await,
         BenchCommand::Verification(arguments) => verification::run(wiring, &arguments),
     }
 }

@@ -10,11 +10,14 @@ use crate::args::ModelsCommand;
 use crate::output;
 use crate::wiring::{Wiring, blocking};
 
+mod export;
+
 pub async fn run(wiring: &Wiring, command: ModelsCommand) -> anyhow::Result<bool> {
     match command {
         ModelsCommand::List => list(wiring)?,
         ModelsCommand::Pull { name } => pull(wiring, name).await?,
         ModelsCommand::Import { name, file } => import(wiring, name, file).await?,
+        ModelsCommand::Export(arguments) => export::run(wiring, arguments).await?,
         ModelsCommand::Path { name } => {
             let entry = catalogue::entry(&name).ok_or_else(|| ModelError::unknown(&name))?;
             output::line(wiring.models.cache().path(entry)?.display().to_string());

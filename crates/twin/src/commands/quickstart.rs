@@ -15,6 +15,7 @@ use twin_inference_pipeline::twins::{Answer, AnswerRequest, LABEL};
 use twin_models::language::Sampling;
 use twin_models::prompt::Request;
 use twin_training_pipeline::evaluate::EvaluationConfig;
+use twin_training_pipeline::run::{Preset, TrainingOptions};
 
 use crate::args::QuickstartArguments;
 use crate::output;
@@ -58,15 +59,18 @@ pub async fn run(wiring: &Wiring, arguments: QuickstartArguments) -> anyhow::Res
         "training and evaluation",
         &format!("a voice for {} out of the older posts, measured on the newest", author.name),
     );
-    let mut config = train::training_config(&wiring.config.training);
-    config.max_steps = arguments.steps.unwrap_or(STEPS);
-    let short = config.max_steps < STEPS;
+    let steps = arguments.steps.unwrap_or(STEPS);
+    // The samples are small; what a tour shows does not depend on how small.
+    let tour = TrainingOptions { preset: Some(Preset::Balanced), ..TrainingOptions::default() };
+    let said = TrainingOptions { max_steps: Some(steps), ..TrainingOptions::default() };
+    let options = tour.overlaid(&wiring.config.training).overlaid(&said);
+    let short = steps < STEPS;
     let measured = if short {
         EvaluationConfig { prompts: 1, max_new_tokens: 60, ..EvaluationConfig::default() }
     } else {
         EvaluationConfig::default()
     };
-    let made = train::make(wiring, &author.id, &Lesson::new(config), &measured).await?;
+    let made = train::make(wiring, &author.id, &Lesson::new(options), &measured).await?;
 
     stage(4, "release", "what serves from now on");
     match train::promote(wiring, &made)? {
@@ -86,6 +90,14 @@ pub async fn run(wiring: &Wiring, arguments: QuickstartArguments) -> anyhow::Res
 
 fn stage(number: usize, name: &str, what: &str) {
     output::line(format!("\n[{number}/4] {name}: {what}"));
+}
+
+/// The posts of all sample authors, in the order of their names.
+pub fn sample_texts() -> Vec<&'static str> {
+    let posts = SAMPLES.dirs().filter_map(|author| SAMPLES.get_dir(author.path().join("posts")));
+    let mut files: Vec<_> = posts.flat_map(|posts| posts.files()).collect();
+    files.sort_by_key(|file| file.path());
+    files.into_iter().filter_map(|file| file.contents_utf8()).collect()
 }
 
 /// The authors that come with the program, by id.

@@ -6,10 +6,13 @@ use crate::args::RegistryCommand;
 use crate::output;
 use crate::wiring::Wiring;
 
-pub fn run(wiring: &Wiring, command: RegistryCommand) -> anyhow::Result<bool> {
+mod import;
+
+pub async fn run(wiring: &Wiring, command: RegistryCommand) -> anyhow::Result<bool> {
     match command {
         RegistryCommand::List { author } => list(wiring, author),
         RegistryCommand::Show { model } => show(wiring, &model),
+        RegistryCommand::Import(arguments) => import::run(wiring, arguments).await,
         RegistryCommand::Verify { author } => verify(wiring, author),
     }
 }

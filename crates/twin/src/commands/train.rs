@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use twin_domain::{Author, AuthorId, Example, ModelRegistry, ModelVersion, ModelVersionId, Release, TrainingSet};
-use twin_models::language::Adapter;
+use anyhow::Context;
+use twin_domain::{
+    Author, AuthorId, Example, ModelRegistry, ModelVersion, ModelVersionId, Release, Split, TrainingSet, TrainingSetId,
+};
+use twin_models::language::{Adapter, LanguageModel, Llama};
 use twin_training_pipeline::evaluate::{EvaluationConfig, EvaluationReport, table};
 use twin_training_pipeline::registration::{read_evaluation, register, write_evaluation};
 use twin_training_pipeline::run::{
-    FinishedRun, Job, Material, Method, Pair, Parent, PreferenceConfig, PreferenceReport, Start, TrainingConfig, train,
+    FinishedRun, Job, Material, Method, Pair, Parent, PreferenceConfig, PreferenceReport, Preset, RunManifest, Start,
+    TrainingConfig, TrainingOptions, run as find, runs, train,
 };
 
 use crate::args::TrainArguments;
-use crate::config::TrainingSettings;
 use crate::output;
 use crate::wiring::{Wiring, blocking};
 
@@ -19,8 +22,15 @@ use super::dataset;
 use super::evaluation::{Subject, prepared};
 
 pub async fn run(wiring: &Wiring, arguments: TrainArguments) -> anyhow::Result<bool> {
-    let lesson = lesson(wiring, &arguments)?;
-    let made = make(wiring, &arguments.author, &lesson, &EvaluationConfig::default()).await?;
+    let (author, lesson) = match &arguments.resume {
+        Some(name) => unfinished(wiring, name)?,
+        None => {
+            let author = arguments.author.clone().context("`--author` says whose voice it is")?;
+            let lesson = lesson(wiring, &author, &arguments)?;
+            (author, lesson)
+        }
+    };
+    let made = make(wiring, &author, &lesson, &EvaluationConfig::default()).await?;
     if wiring.json {
         output::line(serde_json::to_string_pretty(&made.version)?);
     } else {
@@ -45,41 +55,83 @@ pub async fn run(wiring: &Wiring, arguments: TrainArguments) -> anyhow::Result<b
 /// What is to be learnt, and how.
 pub struct Lesson {
     pub method: Method,
-    pub config: TrainingConfig,
+    pub settings: Settings,
     /// The version to go on from.
     pub from: Option<ModelVersionId>,
+    /// The training set; what is known of the author now, or what the version to go on from was made of, when `None`.
+    pub set: Option<TrainingSetId>,
     pub preference: PreferenceConfig,
     /// Pairs that people made.
     pub edits: Vec<Pair>,
 }
 
+/// What a run is told.
+pub enum Settings {
+    /// A preset with what is said besides.
+    Options(Box<TrainingOptions>),
+    /// As an earlier run was told.
+    Exactly(Box<TrainingConfig>),
+}
+
 impl Lesson {
     /// Supervised fine-tuning of a fresh adapter.
-    pub fn new(config: TrainingConfig) -> Self {
+    pub fn new(options: TrainingOptions) -> Self {
         let (preference, edits) = (PreferenceConfig::default(), Vec::new());
-        Self { method: Method::Sft, config, from: None, preference, edits }
+        Self {
+            method: Method::Sft,
+            settings: Settings::Options(Box::new(options)),
+            from: None,
+            set: None,
+            preference,
+            edits,
+        }
+    }
+
+    /// The configuration for these examples.
+    fn config(&self, model: &Llama, examples: &[Example]) -> TrainingConfig {
+        let options = match &self.settings {
+            Settings::Exactly(config) => return (**config).clone(),
+            Settings::Options(options) => options,
+        };
+        let learnt = examples.iter().filter(|example| example.split == Split::Train);
+        let config = options.config(learnt.map(|example| model.count_tokens(&example.target)).sum());
+        if self.method != Method::Dpo {
+            return config;
+        }
+        // What was said stands; the rest is as preferences want it.
+        let wanted = PreferenceConfig::training(config.clone());
+        TrainingConfig {
+            learning_rate: options.learning_rate.unwrap_or(wanted.learning_rate),
+            dropout: options.dropout.unwrap_or(wanted.dropout),
+            batch_tokens: options.batch_tokens.unwrap_or(wanted.batch_tokens),
+            validate_every: options.validate_every.unwrap_or(wanted.validate_every),
+            epochs: options.epochs.unwrap_or(wanted.epochs),
+            ..config
+        }
     }
 }
 
-fn lesson(wiring: &Wiring, arguments: &TrainArguments) -> anyhow::Result<Lesson> {
-    let settings = training_config(&wiring.config.training);
+fn lesson(wiring: &Wiring, author: &AuthorId, arguments: &TrainArguments) -> anyhow::Result<Lesson> {
     let method = Method::from(arguments.method);
-    let mut config = if method == Method::Dpo { PreferenceConfig::training(settings) } else { settings };
-    config.max_steps = arguments.steps.unwrap_or(config.max_steps);
-    config.rank = arguments.rank.unwrap_or(config.rank);
-    config.learning_rate = arguments.learning_rate.unwrap_or(config.learning_rate);
-    config.seed = arguments.seed.unwrap_or(config.seed);
+    let flags = TrainingOptions {
+        preset: arguments.preset.map(Preset::from),
+        max_steps: arguments.steps,
+        rank: arguments.rank,
+        learning_rate: arguments.learning_rate,
+        seed: arguments.seed,
+        ..TrainingOptions::default()
+    };
+    let mut options = wiring.config.training.overlaid(&flags);
+    for pair in &arguments.set {
+        options = options.with(pair)?;
+    }
     let from = match (&arguments.from, method) {
         (Some(from), _) => Some(from.clone()),
-        (None, Method::Dpo) => usual_start(wiring, &arguments.author)?,
-        (None, Method::Sft | Method::Pretrain) => None,
+        (None, Method::Dpo) => usual_start(wiring, author)?,
+        (None, Method::Sft | Method::Pretrain | Method::Imported) => None,
     };
-    let of_another = from.as_ref().filter(|from| from.author != arguments.author);
-    anyhow::ensure!(
-        of_another.is_none(),
-        "`--from` names another author's version: go on from one of {}",
-        arguments.author
-    );
+    let of_another = from.as_ref().filter(|from| from.author != *author);
+    anyhow::ensure!(of_another.is_none(), "`--from` names another author's version: go on from one of {author}");
     let given = PreferenceConfig::default();
     let preference = PreferenceConfig {
         pairs: arguments.pairs.unwrap_or(given.pairs),
@@ -90,7 +142,30 @@ fn lesson(wiring: &Wiring, arguments: &TrainArguments) -> anyhow::Result<Lesson>
     anyhow::ensure!(preference.pairs > 0, "`--pairs` is 0: DPO needs at least one pair");
     anyhow::ensure!(preference.beta > 0.0 && preference.beta.is_finite(), "`--beta` must be a positive number");
     let edits = arguments.preferences.as_deref().map(Pair::read).transpose()?.unwrap_or_default();
-    Ok(Lesson { method, config, from, preference, edits })
+    Ok(Lesson { from, preference, edits, method, ..Lesson::new(options) })
+}
+
+/// What a run that did not end was told.
+fn unfinished(wiring: &Wiring, name: &str) -> anyhow::Result<(AuthorId, Lesson)> {
+    let directory = wiring.config.runs();
+    let summary = match name {
+        "" => runs(&directory)?.into_iter().find(|run| run.report.is_none() && run.manifest.is_some()),
+        name => Some(find(&directory, name)?),
+    };
+    let summary = summary.context("every run has ended: there is none to go on with; `twin runs list` shows them")?;
+    let RunManifest { author, training_set, method, parent, config, preference, edits, .. } = summary
+        .manifest
+        .with_context(|| format!("{} kept nothing of what it was told: start it anew", summary.name))?;
+    output::remark(format!("going on with {} of {author} after step {}", summary.name, summary.steps));
+    let lesson = Lesson {
+        method,
+        settings: Settings::Exactly(Box::new(config)),
+        from: parent.map(|parent| parent.id),
+        set: Some(training_set),
+        preference: preference.unwrap_or_default(),
+        edits,
+    };
+    Ok((author, lesson))
 }
 
 /// The version that serves, else the newest; `None` when the author has none.
@@ -123,21 +198,6 @@ impl Made {
     }
 }
 
-/// The settings as the training pipeline takes them.
-pub fn training_config(settings: &TrainingSettings) -> TrainingConfig {
-    TrainingConfig {
-        rank: settings.rank,
-        alpha: settings.alpha,
-        dropout: settings.dropout,
-        target_modules: settings.target_modules.clone(),
-        learning_rate: settings.learning_rate,
-        epochs: settings.epochs,
-        max_steps: settings.max_steps,
-        seed: settings.seed,
-        ..TrainingConfig::default()
-    }
-}
-
 /// Makes a model version of everything that is known of an author, or of what the version that it goes on from was made of.
 /// What was done before is recognised.
 pub async fn make(
@@ -149,11 +209,12 @@ pub async fn make(
     let author = wiring.store().await?.author(author)?;
     let parent = lesson.from.as_ref().map(|from| wiring.registry()?.version(from).map_err(anyhow::Error::from));
     let parent = parent.transpose()?;
-    let (set, examples) = match &parent {
-        // Its own split: what it learnt from must not become test documents.
-        Some(parent) => {
+    // Of a parent its own split: what it learnt from must not become test documents.
+    let known = lesson.set.as_ref().or(parent.as_ref().map(|parent| &parent.training_set));
+    let (set, examples) = match known {
+        Some(set) => {
             let store = wiring.store().await?;
-            (store.training_set(&parent.training_set)?, store.examples(&parent.training_set)?)
+            (store.training_set(set)?, store.examples(set)?)
         }
         None => dataset::make(wiring, &author.id).await?,
     };
@@ -190,11 +251,12 @@ async fn trained(
         parent.map(|parent| wiring.registry()?.open(&parent.id).map_err(anyhow::Error::from)).transpose()?;
     let posts = match lesson.method {
         Method::Pretrain => wiring.store().await?.documents(&set.feature_view, &set.author)?,
-        Method::Sft | Method::Dpo => Vec::new(),
+        Method::Sft | Method::Dpo | Method::Imported => Vec::new(),
     };
     let (progress, cancel, runs) = (Arc::clone(&wiring.progress), wiring.cancel.clone(), wiring.config.runs());
     let parent = parent.map(|parent| Parent { id: parent.id.clone(), content: parent.content.clone() });
-    let (set, config, preference) = (set.clone(), lesson.config.clone(), lesson.preference.clone());
+    let config = lesson.config(&model, &examples);
+    let (set, preference) = (set.clone(), lesson.preference.clone());
     let (method, edits) = (lesson.method, lesson.edits.clone());
     blocking(move || -> anyhow::Result<FinishedRun> {
         let start = match parent.zip(directory) {
@@ -202,7 +264,8 @@ async fn trained(
             None => None,
         };
         let material = match method {
-            Method::Sft => Material::Examples(&examples),
+            // What was trained elsewhere has no run to go on with; its examples are those of its set.
+            Method::Sft | Method::Imported => Material::Examples(&examples),
             Method::Pretrain => Material::Posts(&posts),
             Method::Dpo => Material::Preferences { examples: &examples, edits: &edits, config: &preference },
         };
@@ -212,7 +275,8 @@ async fn trained(
     .await
 }
 
-async fn evaluation(
+/// The evaluation of a run, made if it was not yet.
+pub async fn evaluation(
     wiring: &Wiring,
     run: &FinishedRun,
     set: &TrainingSet,

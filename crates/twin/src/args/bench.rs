@@ -14,8 +14,6 @@ pub struct BenchArguments {
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
     /// Every way of writing, by a model version and by its base, on the same requests
-    // Not in the menu before it has been run on a trained twin from end to end.
-    #[command(hide = true)]
     Style(BenchStyleArguments),
     /// Whether the right passage is found, stage by stage, on collections with judgements
     Retrieval(BenchRetrievalArguments),

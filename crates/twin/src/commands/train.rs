@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use twin_domain::{Author, AuthorId, ModelRegistry, ModelVersion, Release, TrainingSet};
+use twin_domain::{Author, AuthorId, Change, ModelRegistry, ModelVersion, Occasion, Release, TrainingSet};
 use twin_training_pipeline::evaluate::{EvaluationConfig, EvaluationReport, table};
 use twin_training_pipeline::registration::{read_evaluation, register, write_evaluation};
 use twin_training_pipeline::run::{FinishedRun, TrainingConfig, train};
@@ -14,6 +14,7 @@ use crate::wiring::{Wiring, blocking};
 
 use super::dataset;
 use super::evaluation::{Subject, prepared};
+use super::release::gate;
 
 pub async fn run(wiring: &Wiring, arguments: TrainArguments) -> anyhow::Result<bool> {
     let mut config = training_config(&wiring.config.training);
@@ -35,8 +36,8 @@ pub async fn run(wiring: &Wiring, arguments: TrainArguments) -> anyhow::Result<b
             output::remark(format!("release {} of {} serves {}", release.number, release.author, release.model))
         }
         None => output::remark(format!(
-            "{} does not predict the author's new posts better than the base does, so nothing was promoted; \
-             `twin release promote {}` does it all the same",
+            "{} does not predict the author's new posts better than the base does, or does not pass the gate, so nothing was \
+             promoted; `twin release promote {} --force` does it all the same",
             made.version.id, made.version.id
         )),
     }
@@ -110,20 +111,23 @@ async fn evaluation(
     .await
 }
 
-/// Lets a version serve if it helps. `None` when it does not.
+/// Lets a version serve if it helps and passes the gate. `None` when it does not.
 pub fn promote(wiring: &Wiring, made: &Made) -> anyhow::Result<Option<Release>> {
     if !made.evaluation.helps() {
         return Ok(None);
     }
     let registry = wiring.registry()?;
     let version = &made.version;
+    let asked = gate::ask(wiring, &version.id, None)?;
+    let Some(gate) = gate::record(asked.as_ref(), false) else {
+        asked.iter().for_each(|(report, _)| gate::print(report));
+        return Ok(None);
+    };
     let release = registry.create_release(&version.id, &version.feature_view, &version.prompt)?;
     let gain = made.evaluation.author.gain();
-    registry.promote(
-        &version.id.author,
-        release.number,
-        &format!("gains {gain:.3} bits per byte on held-out posts"),
-    )?;
+    let occasion = Occasion::new("twin train", format!("gains {gain:.3} bits per byte on held-out posts"));
+    let change = Change::Promote { release: release.number, gate };
+    registry.change(&version.id.author, &change, &occasion)?;
     Ok(Some(release))
 }
 

@@ -109,7 +109,7 @@ pub enum Fusion {
 /// A hybrid query: dense and BM25 candidates, fused.
 ///
 /// The author is part of the query and not of the filter, so that no query can see another author's chunks.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HybridQuery {
     pub author: AuthorId,
     /// The text that lexical search looks for.
@@ -221,7 +221,7 @@ pub trait FeatureStore: Send + Sync {
 }
 
 /// A document as the feature store gives it back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredDocument {
     pub document: Document,
     /// Byte ranges of the text that are not the author's voice, merged and in order.

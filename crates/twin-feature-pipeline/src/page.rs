@@ -71,6 +71,13 @@ pub struct Hints {
     pub short_form: bool,
 }
 
+impl Hints {
+    /// Whether the source says nothing of the page but where it is.
+    pub(crate) fn is_address_alone(&self) -> bool {
+        *self == Self { crawled: true, ..Self::default() }
+    }
+}
+
 /// One post as its source gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {

@@ -55,6 +55,10 @@ pub struct StoreOptions {
     /// From how many kilobytes of vectors on [`EmbeddedFeatureStore::optimize`] builds an HNSW index. Below, all vectors
     /// are compared, which is exact. Default 10,000: about 6,700 vectors of 384 dimensions.
     pub indexing_threshold_kb: usize,
+    /// How many chunks may be written before they are indexed on the way; from the time on that a collection has eight times
+    /// as many, an eighth of it may. What is not indexed yet makes writing slower: the engine goes through the whole list of
+    /// a term to add one chunk to it. Default 20,000.
+    pub index_every: u64,
     /// How vectors are held small for searching; the full ones stay on the disk. Takes effect when a collection is
     /// optimised next. Default none.
     pub quantization: Quantization,
@@ -67,6 +71,7 @@ impl Default for StoreOptions {
         Self {
             reserve_bytes: 256 * 1024 * 1024,
             indexing_threshold_kb: 10_000,
+            index_every: 20_000,
             quantization: Quantization::None,
             purpose: String::new(),
         }

@@ -1,8 +1,9 @@
 //! The feature store: embedded chunks in Qdrant collections, and training sets as Parquet.
 //!
 //! The three pipelines meet here and in the model registry. [`EmbeddedFeatureStore`] runs the Qdrant engine in this
-//! process on a directory; [`QdrantServer`] speaks to a Qdrant server or cluster; [`InMemoryFeatureStore`] keeps everything
-//! in memory, for tests. All three pass one suite of contract tests. No other crate names a type of Qdrant.
+//! process on a directory; [`QdrantServer`] speaks to a Qdrant server or cluster; [`SharedFeatureStore`] to another process of
+//! this program that has the directory open; [`InMemoryFeatureStore`] keeps everything in memory, for tests. All of them pass
+//! one suite of contract tests. No other crate names a type of Qdrant.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,8 @@ mod memory;
 mod payload;
 mod selection;
 mod server;
+#[cfg(unix)]
+mod shared;
 mod sparse;
 mod training_sets;
 mod transfer;
@@ -23,6 +26,8 @@ mod validate;
 pub use embedded::{EmbeddedFeatureStore, StoreOptions};
 pub use memory::InMemoryFeatureStore;
 pub use server::{QdrantServer, ServerOptions, WriteOrder};
+#[cfg(unix)]
+pub use shared::{SharedFeatureStore, Sharing};
 pub use sparse::SparseModel;
 pub use training_sets::export::{ExportFormat, export};
 pub use transfer::{Transferred, transfer};

@@ -11,11 +11,13 @@ use twin_domain::{
 use twin_models::embedding::{EmbedError, Embedder};
 use twin_models::prompt::Passage;
 
+pub use self::expand::Expansion;
 use self::question::Parsed;
 use self::rerank::{Found, rerank};
 use crate::words::{all_words, content_words};
 
 mod context;
+mod expand;
 pub mod measures;
 mod question;
 mod rerank;
@@ -43,6 +45,8 @@ pub struct RetrievalConfig {
     pub max_per_document: usize,
     /// Whether dates and tags that a question names ("posts of 2021") say where to search.
     pub filters_from_question: bool,
+    /// Whether words of what is found first are searched for, too.
+    pub expansion: Expansion,
     /// What the nearness of a chunk must come to, so that the question can be answered from it. Nearness is its cosine
     /// similarity plus the next two, weighed.
     pub relevant: f32,
@@ -74,6 +78,7 @@ impl Default for RetrievalConfig {
             diversity: 0.2,
             max_per_document: 2,
             filters_from_question: true,
+            expansion: Expansion::Off,
             // Weights and threshold were chosen with `examples/retrieval_quality.rs` on the questions of `eval/questions` and
             // on 52 about six real authors, and hold with all-MiniLM-L6-v2: of 80 questions that a post answers, the right
             // post is first for 70, among the first three for 79, and none is refused; of 22 that none answers, 18 are. On
@@ -84,7 +89,7 @@ impl Default for RetrievalConfig {
             token_candidates: 20,
             lexical_weight: 0.4,
             word_weight: 1.5,
-            document_weight: 0.1,
+            document_weight: 0.2,
         }
     }
 }
@@ -161,6 +166,9 @@ pub struct Candidate {
 pub struct RetrievalTrace {
     /// What was searched for; empty when nothing was.
     pub query: String,
+    /// Words that were searched for in addition.
+    #[serde(default)]
+    pub added: Vec<String>,
     /// Where it was searched: what the caller asked for and what the question names.
     #[serde(default)]
     pub filter: Filter,
@@ -227,6 +235,12 @@ pub fn retrieve(
         query.filter = filter.clone();
         found = corpus.store.query(corpus.view, &query)?;
     }
+    let mut added = Vec::new();
+    if config.expansion == Expansion::Rules && config.searches.lexical() {
+        added = expand::words(&asked.text, corpus.author_name, &found);
+        query.text = format!("{} {}", asked.text, added.join(" "));
+        found = corpus.store.query(corpus.view, &query)?;
+    }
     let query_seconds = begun.elapsed().as_secs_f64();
     let begun = Instant::now();
     let found = rerank(found, &asked.text, corpus.author_name, corpus.embedder, config)?;
@@ -236,6 +250,7 @@ pub fn retrieve(
     let word_share = found.iter().map(|found| found.words).fold(0.0, f32::max);
     let trace = RetrievalTrace {
         query: asked.text,
+        added,
         filter: query.filter,
         candidates: candidates(&found, &passages),
         similarity,

@@ -9,6 +9,8 @@ use twin_domain::{AuthorId, CancelFlag, FeatureStore, FeatureViewId, ModelRegist
 use twin_feature_pipeline::fetch::FetchConfig;
 use twin_feature_pipeline::{IngestOptions, Warehouse, feature_view};
 use twin_feature_store::{EmbeddedFeatureStore, QdrantServer, StoreOptions};
+#[cfg(unix)]
+use twin_feature_store::{SharedFeatureStore, Sharing};
 use twin_model_registry::LocalRegistry;
 use twin_models::embedding::Embedder;
 use twin_models::language::{Llama, LoadOptions};
@@ -84,19 +86,40 @@ impl Wiring {
         let open = || async {
             let store: Arc<dyn Store> = match &self.config.store.url {
                 Some(url) => self.server(url).await?,
-                None => self.embedded_store().await?,
+                None => self.local_store().await?,
             };
             Ok::<_, anyhow::Error>(store)
         };
         self.store.get_or_try_init(open).await.cloned()
     }
 
-    /// The feature store in this process, whichever is configured.
-    pub async fn embedded_store(&self) -> anyhow::Result<Arc<EmbeddedFeatureStore>> {
+    /// The feature store in the data directory: in this process, or through the one that shares it, as `twin serve` does.
+    pub async fn local_store(&self) -> anyhow::Result<Arc<dyn Store>> {
+        #[cfg(unix)]
+        {
+            let (path, sets) = (self.config.feature_store(), self.config.training_sets());
+            if let Some(shared) = blocking(move || SharedFeatureStore::connect(&path, &sets)).await? {
+                return Ok(Arc::new(shared));
+            }
+        }
         let path = self.config.feature_store();
         let (quantization, purpose) = (self.config.store.quantization, format!("twin {}", self.verb));
         let options = StoreOptions { quantization, purpose, ..StoreOptions::default() };
         Ok(Arc::new(blocking(move || EmbeddedFeatureStore::open_with(&path, options)).await?))
+    }
+
+    /// Answers other commands about the store that this process has open, until what is returned is dropped. Without it
+    /// they are told who has it.
+    #[cfg(unix)]
+    pub async fn share_store(&self) -> anyhow::Result<Option<Sharing>> {
+        if self.config.store.url.is_some() {
+            return Ok(None);
+        }
+        let (store, path): (Arc<dyn FeatureStore>, _) = (self.store().await?, self.config.feature_store());
+        let shared = blocking(move || Sharing::start(store, &path)).await;
+        Ok(shared
+            .inspect_err(|error| tracing::warn!("other commands cannot use the feature store meanwhile: {error:#}"))
+            .ok())
     }
 
     /// The feature store on a Qdrant server.

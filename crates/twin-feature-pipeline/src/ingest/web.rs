@@ -65,6 +65,8 @@ struct Web<'a> {
     fetcher: Fetcher,
     /// Addresses of which the server said that nothing changed, to be recorded together.
     confirmed: Mutex<Vec<String>>,
+    /// Keys of pages that did not change, to be recorded together.
+    unchanged: Mutex<Vec<String>>,
     /// Keys of pages that were had before and of which the server says that they are gone.
     gone: Mutex<Vec<String>>,
 }
@@ -72,7 +74,8 @@ struct Web<'a> {
 impl<'a> Web<'a> {
     fn new(run: &'a Run<'a>, source: SourceRun, config: FetchConfig) -> Result<Self, FetchError> {
         let fetcher = Fetcher::new(config)?;
-        Ok(Self { run, source, fetcher, confirmed: Mutex::default(), gone: Mutex::default() })
+        let (confirmed, unchanged, gone) = Default::default();
+        Ok(Self { run, source, fetcher, confirmed, unchanged, gone })
     }
 }
 
@@ -157,7 +160,14 @@ impl Web<'_> {
         let Entry { link, mut page } = entry;
         let outcome = match &link {
             None => Err(Missing { problem: "the feed gives no address for it".to_owned(), is_gone: false }),
-            Some(link) => self.page(link, &mut page).await?,
+            Some(link) => match self.revisit(link, &page).await? {
+                Revisit::Unchanged => {
+                    lock(&self.unchanged).push(page.key);
+                    return Ok((None, None));
+                }
+                Revisit::Failed(error) => Err(Missing::from(&error)),
+                Revisit::Open => self.page(link, &mut page).await?,
+            },
         };
         let warehouse = self.run.warehouse;
         let Missing { problem, is_gone } = outcome.err().unwrap_or_default();
@@ -177,8 +187,44 @@ impl Web<'_> {
     async fn page(&self, link: &Url, page: &mut Page) -> Result<Result<(), Missing>, IngestError> {
         Ok(match self.fetch(link).await? {
             Ok(fetched) => fill(page, &fetched).map_err(|problem| Missing { problem, is_gone: false }),
-            Err(error) => Err(Missing { problem: in_a_sentence(&error), is_gone: is_gone(&error) }),
+            Err(error) => Err(Missing::from(&error)),
         })
+    }
+
+    /// Asks whether a page that was had before changed, where the source says nothing of it that may have. What it says
+    /// now is stored, and [`fetch`](Self::fetch) finds it.
+    async fn revisit(&self, url: &Url, page: &Page) -> Result<Revisit, IngestError> {
+        if !page.hints.is_address_alone() {
+            return Ok(Revisit::Open);
+        }
+        let known = self.run.warehouse.known_response(self.source.id, url.as_str(), &page.key).await?;
+        let Some(known) = known else { return Ok(Revisit::Open) };
+        if known.fetched_at >= self.source.fresh_since {
+            return Ok(Revisit::Unchanged);
+        }
+        let validators = Validators { etag: known.etag, last_modified: known.last_modified };
+        Ok(match self.fetcher.fetch(url, &validators).await {
+            Ok(Answer::NotModified) => {
+                lock(&self.confirmed).push(url.to_string());
+                Revisit::Unchanged
+            }
+            Ok(Answer::Fetched(fetched)) => self.store(url, &fetched).await.map(|()| Revisit::Open)?,
+            Err(error) => Revisit::Failed(error),
+        })
+    }
+
+    /// Stores an answer.
+    async fn store(&self, url: &Url, fetched: &Fetched) -> Result<(), IngestError> {
+        let response = StoredResponse {
+            final_url: fetched.final_url.clone(),
+            content_type: fetched.content_type.clone(),
+            etag: fetched.validators.etag.clone(),
+            last_modified: fetched.validators.last_modified.clone(),
+            body: fetched.body.clone(),
+            fetched_at: self.run.now,
+        };
+        let warehouse = self.run.warehouse;
+        Ok(warehouse.put_response(self.source.id, url.as_str(), fetched.status, &response).await?)
     }
 
     /// Fetches an address, or finds in the warehouse what has not changed since.
@@ -199,23 +245,16 @@ impl Web<'_> {
                 Ok(stored.map(from_stored).ok_or(FetchError::Status(StatusCode::NOT_MODIFIED)))
             }
             Ok(Answer::Fetched(fetched)) => {
-                let response = StoredResponse {
-                    final_url: fetched.final_url.clone(),
-                    content_type: fetched.content_type.clone(),
-                    etag: fetched.validators.etag.clone(),
-                    last_modified: fetched.validators.last_modified.clone(),
-                    body: fetched.body.clone(),
-                    fetched_at: self.run.now,
-                };
-                let warehouse = self.run.warehouse;
-                warehouse.put_response(self.source.id, url.as_str(), fetched.status, &response).await?;
+                self.store(url, &fetched).await?;
                 Ok(Ok(fetched))
             }
         }
     }
 
-    /// Records the answers that were confirmed.
+    /// Records the answers that were confirmed, and their pages.
     async fn confirm(&self) -> Result<(), IngestError> {
+        let unchanged = std::mem::take(&mut *lock(&self.unchanged));
+        self.run.warehouse.touch_pages(self.source.id, &unchanged, self.run.now).await?;
         let confirmed = std::mem::take(&mut *lock(&self.confirmed));
         Ok(self.run.warehouse.confirm_responses(self.source.id, &confirmed, self.run.now).await?)
     }
@@ -240,6 +279,20 @@ impl Web<'_> {
 struct Missing {
     problem: String,
     is_gone: bool,
+}
+
+impl From<&FetchError> for Missing {
+    fn from(error: &FetchError) -> Self {
+        Self { problem: in_a_sentence(error), is_gone: is_gone(error) }
+    }
+}
+
+/// What became of a page that was had before.
+enum Revisit {
+    Unchanged,
+    /// It is to be looked at.
+    Open,
+    Failed(FetchError),
 }
 
 fn is_gone(error: &FetchError) -> bool {

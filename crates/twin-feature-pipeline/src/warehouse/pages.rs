@@ -56,6 +56,23 @@ impl Warehouse {
         query.execute(&self.pool).await.map(drop).map_err(failed("record a page"))
     }
 
+    /// The same for several, at once.
+    pub(crate) async fn touch_pages(
+        &self,
+        source: SourceId,
+        keys: &[String],
+        now: Timestamp,
+    ) -> Result<(), WarehouseError> {
+        let failed = failed("record pages");
+        let mut transaction = self.pool.begin().await.map_err(&failed)?;
+        for key in keys {
+            let query = sqlx::query("UPDATE pages SET last_seen = ? WHERE source = ? AND key = ?");
+            let query = query.bind(now.to_string()).bind(source.0).bind(key);
+            query.execute(&mut *transaction).await.map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(failed)
+    }
+
     /// The keys of a source's pages that these rules have not cleaned yet, in order.
     pub(crate) async fn keys_to_clean(&self, source: SourceId, cleaner: &str) -> Result<Vec<String>, WarehouseError> {
         let statement = "SELECT key FROM pages WHERE source = ? AND cleaner IS NOT ? ORDER BY key";

@@ -17,6 +17,14 @@ pub(crate) struct StoredResponse {
     pub(crate) fetched_at: Timestamp,
 }
 
+/// A stored answer without what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KnownResponse {
+    pub(crate) etag: Option<String>,
+    pub(crate) last_modified: Option<String>,
+    pub(crate) fetched_at: Timestamp,
+}
+
 impl Warehouse {
     /// The last successful answer for an address.
     pub(crate) async fn response(&self, source: SourceId, url: &str) -> Result<Option<StoredResponse>, WarehouseError> {
@@ -32,6 +40,26 @@ impl Warehouse {
             body: row.get("body"),
             fetched_at: row.get::<String, _>("fetched_at").parse().map_err(unreadable)?,
         }))
+    }
+
+    /// What is known of an address whose last answer is what a page has: enough to ask whether it changed, without reading
+    /// the body. A run that was killed may have stored an answer from which no page was made yet.
+    pub(crate) async fn known_response(
+        &self,
+        source: SourceId,
+        url: &str,
+        page: &str,
+    ) -> Result<Option<KnownResponse>, WarehouseError> {
+        let statement = "SELECT r.etag, r.last_modified, r.fetched_at, p.last_seen FROM responses r
+             JOIN pages p ON p.source = r.source AND p.key = ?3
+             WHERE r.source = ?1 AND r.url = ?2 AND p.body <> ''";
+        let row = sqlx::query(statement).bind(source.0).bind(url).bind(page).fetch_optional(&self.pool).await;
+        let row = row.map_err(failed("find a stored answer"))?;
+        let Some(row) = row else { return Ok(None) };
+        let time = |column| row.get::<String, _>(column).parse::<Timestamp>().map_err(unreadable);
+        let fetched_at = time("fetched_at")?;
+        let known = KnownResponse { etag: row.get("etag"), last_modified: row.get("last_modified"), fetched_at };
+        Ok(Some(known).filter(|known| time("last_seen").is_ok_and(|seen| seen >= known.fetched_at)))
     }
 
     /// Stores a successful answer.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -35,6 +36,10 @@ const OPENING_BYTES: u64 = 32 * 1024 * 1024;
 /// How many points go into one operation of the engine, and come out of one scroll.
 const POINTS_PER_OPERATION: usize = 256;
 
+/// The share of a collection, one in so many, that may wait to be indexed: so that indexing costs in proportion to what is
+/// loaded, however much is there.
+const INDEX_SHARE: u64 = 8;
+
 /// An open collection.
 pub(super) struct Collection {
     name: String,
@@ -44,6 +49,9 @@ pub(super) struct Collection {
     sparse: SparseEncoder,
     /// Whoever writes holds it.
     writer: Mutex<Tally>,
+    /// How many points are in no index, at most.
+    unindexed: AtomicU64,
+    index_every: u64,
     reserve_bytes: u64,
     /// Whether vectors are held small for searching.
     quantized: bool,
@@ -66,8 +74,10 @@ impl Collection {
             guard::reading(&name, || shard.distinct_points(None))
         })?;
         let writer = Mutex::new(tally);
-        let (reserve_bytes, quantized) = (options.reserve_bytes, options.quantization != Quantization::None);
-        Ok(Self { id: view.id(), name, view, shard, sparse, writer, reserve_bytes, quantized })
+        let unindexed = AtomicU64::new(shard.unindexed_points());
+        let StoreOptions { reserve_bytes, index_every, .. } = *options;
+        let quantized = options.quantization != Quantization::None;
+        Ok(Self { id: view.id(), name, view, shard, sparse, writer, unindexed, index_every, reserve_bytes, quantized })
     }
 
     /// Writes chunks; durable when it returns.
@@ -94,7 +104,22 @@ impl Collection {
         }
         self.shard.trim_log();
         let count = tally.count() + added;
-        tally.settle(count)
+        tally.settle(count)?;
+        // A chunk that is replaced goes to what is not indexed, too.
+        let unindexed = self.unindexed.fetch_add(ids.len() as u64, Ordering::Relaxed) + ids.len() as u64;
+        if unindexed >= self.index_every.max(count / INDEX_SHARE) {
+            self.index_on_the_way();
+        }
+        Ok(())
+    }
+
+    /// Indexes what was written, under the writer's lock. What was written stays acknowledged if that fails, as on a disk
+    /// without room for the copy: it is tried again after as much has been written.
+    fn index_on_the_way(&self) {
+        if let Err(error) = self.optimize_locked() {
+            tracing::warn!(%error, collection = %self.name, "what was loaded is not indexed yet");
+        }
+        self.unindexed.store(0, Ordering::Relaxed);
     }
 
     /// Removes what is selected; durable when it returns.
@@ -200,11 +225,16 @@ impl Collection {
     /// Lets the engine merge, vacuum and index; true when it did something.
     pub fn optimize(&self) -> Result<bool, StoreError> {
         let _writer = self.writer()?;
+        self.optimize_locked()
+    }
+
+    fn optimize_locked(&self) -> Result<bool, StoreError> {
         // A merge copies what it merges.
         let bytes = shard::directory_bytes(self.shard.path()).map_err(|error| engine("measure a collection", error))?;
         guard::require_space(self.shard.path(), self.reserve_bytes, bytes)?;
         let done = guard::writing(&self.name, || self.shard.optimize())?;
         self.flush()?;
+        self.unindexed.store(0, Ordering::Relaxed);
         Ok(done)
     }
 

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use fs_err as fs;
 use qdrant_edge::{
-    BinaryQuantizationConfig, CountRequest, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard,
-    EdgeSparseVectorParams, EdgeVectorParams, FieldIndexOperations, Filter as EngineFilter, HnswIndexConfig, Modifier,
-    OperationResult, PayloadFieldSchema, PayloadSchemaType, PointId, QuantizationConfig, Record,
-    ScalarQuantizationConfig, ScalarType, ScrollRequest, UpdateOperation, WalOptions, WithPayloadInterface,
+    BinaryQuantizationConfig, CountRequest, CreateIndex, DatetimeIndexParams, Distance, EdgeConfig,
+    EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, FieldIndexOperations,
+    Filter as EngineFilter, HnswIndexConfig, KeywordIndexParams, Modifier, OperationResult, PayloadFieldSchema,
+    PayloadSchemaParams, PointId, QuantizationConfig, Record, ScalarQuantizationConfig, ScalarType, ScrollRequest,
+    UpdateOperation, WalOptions, WithPayloadInterface,
 };
 use twin_domain::{FeatureView, StoreError};
 
@@ -25,6 +26,13 @@ pub(super) const SHARD: &str = "shard";
 
 /// The engine's log grows in segments of this size.
 const WAL_SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Up to so many parts an indexed part is left as it is; beyond, small ones are merged. More of them make loading cheaper and
+/// queries dearer.
+const SEGMENTS: usize = 8;
+
+/// How many neighbours a vector has in its author's graph; Qdrant's default.
+const GRAPH_LINKS: usize = 16;
 
 /// A shard that reports a failed flush when it is closed, where the engine's own panics.
 pub(super) struct Shard {
@@ -51,6 +59,13 @@ impl Shard {
     /// The points of all segments together: quick, and exact unless a crash left a point in two of them.
     pub fn segment_points(&self) -> u64 {
         self.info().points_count as u64
+    }
+
+    /// How many points at most are in no index. The engine counts as indexed only what is in a graph, and authors with few
+    /// chunks need none.
+    pub fn unindexed_points(&self) -> u64 {
+        let info = self.info();
+        info.points_count.saturating_sub(info.indexed_vectors_count) as u64
     }
 
     /// How many points a filter selects, or there are. The engine's own count is quick, but counts a point twice that
@@ -107,10 +122,8 @@ pub(super) fn create(
     fs::create_dir_all(&beside).map_err(failed)?;
     guard::writing(name, || {
         let shard = EdgeShard::new(&beside, engine_config(view, options))?;
-        let keywords = [field::AUTHOR, field::DOCUMENT, field::TAGS, field::KIND, field::LANGUAGE];
-        let keywords = keywords.map(|field| (field, PayloadSchemaType::Keyword));
-        for (field, schema) in keywords.into_iter().chain([(field::DATE, PayloadSchemaType::Datetime)]) {
-            let field_schema = Some(PayloadFieldSchema::FieldType(schema));
+        for (field, schema) in payload_indexes() {
+            let field_schema = Some(PayloadFieldSchema::FieldParams(schema));
             let index = CreateIndex { field_name: filter::key(field), field_schema };
             shard.update(UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(index)))?;
         }
@@ -133,12 +146,33 @@ pub(super) fn directory_bytes(directory: &Path) -> std::io::Result<u64> {
     Ok(bytes)
 }
 
+/// The indexes of payloads. Every query names its author, so an author's vectors have a graph of their own, and there is no
+/// other: Qdrant's way of keeping many tenants in one collection. Mapped, they are opened without reading all of them.
+fn payload_indexes() -> impl Iterator<Item = (&'static str, PayloadSchemaParams)> {
+    let keyword = |field: &'static str| {
+        let is_author = field == field::AUTHOR;
+        let index = KeywordIndexParams {
+            is_tenant: Some(is_author),
+            enable_hnsw: Some(is_author),
+            on_disk: Some(true),
+            ..KeywordIndexParams::default()
+        };
+        (field, PayloadSchemaParams::Keyword(index))
+    };
+    let date = DatetimeIndexParams { enable_hnsw: Some(false), on_disk: Some(true), ..DatetimeIndexParams::default() };
+    [field::AUTHOR, field::DOCUMENT, field::TAGS, field::KIND, field::LANGUAGE]
+        .into_iter()
+        .map(keyword)
+        .chain([(field::DATE, PayloadSchemaParams::Datetime(date))])
+}
+
 fn engine_config(view: &FeatureView, options: &StoreOptions) -> EdgeConfig {
     let dense = EdgeVectorParams::builder(view.dimension, Distance::Cosine).on_disk(true).build();
-    let sparse = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).build();
+    // Mapped, an index is opened without reading all of it.
+    let sparse = EdgeSparseVectorParams::builder().modifier(Modifier::Idf).on_disk(true).build();
     let optimizers = EdgeOptimizersConfig {
         indexing_threshold: Some(options.indexing_threshold_kb),
-        default_segment_number: Some(2),
+        default_segment_number: Some(SEGMENTS),
         ..EdgeOptimizersConfig::default()
     };
     let config = match quantization(options.quantization) {
@@ -149,8 +183,13 @@ fn engine_config(view: &FeatureView, options: &StoreOptions) -> EdgeConfig {
         .vector(DENSE, dense)
         .sparse_vector(SPARSE, sparse)
         .optimizers(optimizers)
-        // A laptop has other things to do.
-        .hnsw_config(HnswIndexConfig { max_indexing_threads: 2, ..HnswIndexConfig::default() })
+        // No graph of all vectors, one for each author who has enough. And a laptop has other things to do.
+        .hnsw_config(HnswIndexConfig {
+            m: 0,
+            payload_m: Some(GRAPH_LINKS),
+            max_indexing_threads: 2,
+            ..HnswIndexConfig::default()
+        })
         .wal_options(WalOptions { segment_capacity: WAL_SEGMENT_BYTES, ..WalOptions::default() })
         .build()
 }

@@ -8,6 +8,8 @@ use twin_domain::{
     Searches, StoreError,
 };
 use twin_feature_store::{EmbeddedFeatureStore, InMemoryFeatureStore, StoreOptions};
+#[cfg(unix)]
+use twin_feature_store::{SharedFeatureStore, Sharing};
 
 use crate::fixture::{self, Draft, Random, author, embed, query, view};
 use crate::qdrant::Place;
@@ -16,6 +18,10 @@ macro_rules! contract {
     ($($name:ident),* $(,)?) => {
         mod embedded {
             $(#[test] fn $name() { super::in_a_directory(super::$name); })*
+        }
+        #[cfg(unix)]
+        mod shared {
+            $(#[test] fn $name() { super::of_another_process(super::$name); })*
         }
         mod server {
             $(#[test] fn $name() { super::on_a_server(super::$name); })*
@@ -55,6 +61,17 @@ fn in_a_directory(test: impl Fn(&dyn FeatureStore)) {
     let directory = fixture::directory();
     let options = StoreOptions { reserve_bytes: 0, ..StoreOptions::default() };
     test(&EmbeddedFeatureStore::open_with(directory.path(), options).unwrap());
+}
+
+/// The embedded store through the socket by which other processes reach it.
+#[cfg(unix)]
+fn of_another_process(test: impl Fn(&dyn FeatureStore)) {
+    let directory = fixture::directory();
+    let options = StoreOptions { reserve_bytes: 0, ..StoreOptions::default() };
+    let store = Arc::new(EmbeddedFeatureStore::open_with(directory.path(), options).unwrap());
+    let _sharing = Sharing::start(store, directory.path()).unwrap();
+    let sets = directory.path().join("training-sets");
+    test(&SharedFeatureStore::connect(directory.path(), &sets).unwrap().expect("the store is shared"));
 }
 
 fn on_a_server(test: impl Fn(&dyn FeatureStore)) {

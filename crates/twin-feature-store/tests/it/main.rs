@@ -16,6 +16,8 @@ mod measure;
 mod qdrant;
 /// A server that goes away, refuses, or has what is not ours.
 mod server;
+#[cfg(unix)]
+mod shared;
 /// Views are switched under load.
 mod switching;
 /// Training sets on the disk.

@@ -65,8 +65,11 @@ pub(super) fn rerank(
     let compared = if config.token_weight > 0.0 { config.token_candidates.min(rated.len()) } else { 0 };
     compare_tokens(&mut rated[..compared], question, embedder)?;
     let ranks: Vec<f32> = rated.iter().map(|found| found.rank(config)).collect();
+    let weakest = ranks.iter().copied().fold(f32::INFINITY, f32::min);
     for index in 0..rated.len() {
-        rated[index].value = ranks[index] + config.document_weight * best_other(&rated, &ranks, index);
+        // What was not found of a document is hardly nearer than the last that was.
+        let other = best_other(&rated, &ranks, index).unwrap_or(weakest);
+        rated[index].value = ranks[index] + config.document_weight * other;
     }
     let (first, rest) = rated.split_at_mut(compared);
     by_value(first);
@@ -102,12 +105,12 @@ fn compare_tokens(found: &mut [Found], question: &str, embedder: &dyn Embedder) 
     Ok(())
 }
 
-/// The rank value of the best chunk of the same document beside this one, 0 when there is none.
-fn best_other(found: &[Found], ranks: &[f32], index: usize) -> f32 {
+/// The rank value of the best chunk of the same document beside this one, if another was found.
+fn best_other(found: &[Found], ranks: &[f32], index: usize) -> Option<f32> {
     let document = found[index].scored.document.id;
     let others =
         found.iter().enumerate().filter(|(other, found)| *other != index && found.scored.document.id == document);
-    others.map(|(other, _)| ranks[other]).fold(0.0, f32::max)
+    others.map(|(other, _)| ranks[other]).max_by(f32::total_cmp)
 }
 
 /// BM25 (Robertson and Zaragoza, 2009) among the texts that were found, as a share of the most that a text could have.

@@ -153,3 +153,16 @@ fn follow_ups_lean_on_what_was_said_before() {
         assert!(!is_follow_up(alone), "{alone}");
     }
 }
+
+#[test]
+fn expansion_adds_what_tells_the_first_chunks_from_the_rest() {
+    let first = (0..3).map(|n| scored(n, 0, "Oakum and pitch: a boat is caulked with oakum, says Ada.", 0.9));
+    let rest = (3..20).map(|n| scored(n, 0, "A boat lies in the harbour, and pitch is dear.", 0.5));
+    let chunks: Vec<ScoredChunk> = first.chain(rest).collect();
+    let words = expand::words("How is a boat caulked?", "Ada", &chunks);
+    assert_eq!(words[0], "oakum");
+    for known in ["boat", "caulked", "ada", "and"] {
+        assert!(!words.iter().any(|word| word == known), "{known} in {words:?}");
+    }
+    assert!(expand::words("How?", "Ada", &[]).is_empty());
+}

@@ -62,6 +62,9 @@ fn explain(
     let trace = &found.trace;
     output::line("");
     output::line(format!("searched for: {}", trace.query));
+    if !trace.added.is_empty() {
+        output::line(format!("and, by words, for what is found first: {}", trace.added.join(", ")));
+    }
     if trace.filter != Filter::default() {
         let day = |day: Option<jiff::civil::Date>| day.map_or_else(|| "…".to_owned(), |day| day.to_string());
         let tags = trace.filter.tags.join(", ");

@@ -21,6 +21,8 @@ pub async fn run(wiring: &Wiring, bind: Option<String>) -> anyhow::Result<bool> 
     let listener = server::listen(bind.as_deref().unwrap_or(&settings.bind), &config).await?;
     let address = listener.local_addr()?;
     let twins = twins(wiring).await?;
+    #[cfg(unix)]
+    let _shared = wiring.share_store().await?;
     output::line(format!(
         "\nopen http://{address} in a browser; OpenAI clients use http://{address}/v1. Ctrl-C ends it."
     ));

@@ -77,6 +77,22 @@ fn a_store_that_another_process_has_open_is_named_with_its_owner() {
     assert!(!output.status.success() && said(&output).contains(&owner), "{}", said(&output));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_store_that_is_shared_is_used_through_the_process_that_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = std::sync::Arc::new(store(dir.path(), "twin serve"));
+    let sharing = twin_feature_store::Sharing::start(open.clone(), &dir.path().join("data/features")).unwrap();
+    let ids = [view("a"), view("b")].map(|view| open.create_view(&view).unwrap());
+    let listed = said(&twin(dir.path(), &["features", "list"]));
+    assert!(ids.iter().all(|id| listed.contains(&id.to_string())), "{listed}");
+    let switched = twin(dir.path(), &["features", "switch", &ids[1].to_string()]);
+    assert!(switched.status.success(), "{}", said(&switched));
+    assert_eq!(open.serving_view().unwrap().as_ref(), Some(&ids[1]));
+    drop(sharing);
+    assert!(!twin(dir.path(), &["features", "list"]).status.success(), "the store is still locked");
+}
+
 #[test]
 fn a_server_that_is_not_there_is_named() {
     let dir = tempfile::tempdir().unwrap();

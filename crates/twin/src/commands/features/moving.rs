@@ -12,12 +12,12 @@ use crate::wiring::{Store, Wiring, blocking};
 
 pub async fn push(wiring: &Wiring, arguments: TransferArguments) -> anyhow::Result<bool> {
     let server = wiring.server(&url(wiring, &arguments)?).await?;
-    run(wiring, wiring.embedded_store().await?, server, arguments).await
+    run(wiring, wiring.local_store().await?, server, arguments).await
 }
 
 pub async fn pull(wiring: &Wiring, arguments: TransferArguments) -> anyhow::Result<bool> {
     let server = wiring.server(&url(wiring, &arguments)?).await?;
-    run(wiring, server, wiring.embedded_store().await?, arguments).await
+    run(wiring, server, wiring.local_store().await?, arguments).await
 }
 
 fn url(wiring: &Wiring, arguments: &TransferArguments) -> anyhow::Result<String> {

@@ -241,4 +241,8 @@ pub trait TrainingSetStore: Send + Sync {
 
     /// All sets of an author, newest first.
     fn training_sets(&self, author: &AuthorId) -> Result<Vec<TrainingSet>, StoreError>;
+
+    /// Removes a set's examples, which quote posts, and keeps its manifest, by which models are traced to posts. Its examples
+    /// are [`StoreError::NotFound`] from then on. Removing them again changes nothing.
+    fn remove_examples(&self, id: &TrainingSetId) -> Result<(), StoreError>;
 }

@@ -27,7 +27,7 @@ pub use feature_store::{
 };
 pub use feature_view::{FeatureView, FeatureViewId};
 pub use model_registry::{ModelRegistry, RegistryError};
-pub use model_version::{BaseModel, ModelVersion, ModelVersionId};
+pub use model_version::{Annotation, Annotations, BaseModel, ModelVersion, ModelVersionId, Note, Stage};
 pub use progress::{CancelFlag, Progress, ProgressUpdate};
-pub use release::{PromptVersion, Release};
+pub use release::{Arm, Change, Gate, Occasion, Promotion, PromptVersion, Release, Traffic};
 pub use training_set::{Example, Split, Task, TrainingSet, TrainingSetId};

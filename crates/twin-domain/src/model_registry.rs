@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::release::Promotion;
+use crate::release::{Change, Gate, Occasion, Promotion, Traffic};
 use crate::{AuthorId, BaseModel, FeatureViewId, ModelVersion, ModelVersionId, PromptVersion, Release, TrainingSetId};
 
 /// Why the registry could not do what was asked.
@@ -18,6 +18,24 @@ pub enum RegistryError {
     /// What was given cannot be registered.
     #[error("{what} cannot be registered: {problem}")]
     Invalid { what: String, problem: String },
+    /// What was asked would contradict what the registry has.
+    #[error("{what}: {problem}")]
+    Refused { what: String, problem: String },
+    /// A newer version of this program made it.
+    #[error(
+        "the model registry `{path}` is of format {found}, and this program knows formats up to {known}: a newer version of \
+         twin has written it, so use that one; nothing was changed"
+    )]
+    Newer { path: String, found: u32, known: u32 },
+    /// The registry may be read and not written.
+    #[error(
+        "the model registry `{path}` cannot be written: get the right to write there, or use another with --data-dir"
+    )]
+    ReadOnly {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
     /// A file could not be read or written; the error names it.
     #[error("the model registry could not {operation}")]
     Io {
@@ -69,12 +87,26 @@ pub trait ModelRegistry: Send + Sync {
     /// All releases of an author, oldest first.
     fn releases(&self, author: &AuthorId) -> Result<Vec<Release>, RegistryError>;
 
-    /// Lets a release serve. Atomic; promoting the one that serves changes nothing.
-    fn promote(&self, author: &AuthorId, release: u32, reason: &str) -> Result<(), RegistryError>;
+    /// One release.
+    fn release(&self, author: &AuthorId, number: u32) -> Result<Release, RegistryError>;
+
+    /// Changes what serves, and records who did it, when and why. Atomic: a reader sees what served before or what serves
+    /// now. Asking for what is so already changes nothing. The entry that is in force afterwards.
+    fn change(&self, author: &AuthorId, change: &Change, occasion: &Occasion) -> Result<Promotion, RegistryError>;
+
+    /// Lets a release serve without a gate.
+    fn promote(&self, author: &AuthorId, release: u32, occasion: &Occasion) -> Result<(), RegistryError> {
+        self.change(author, &Change::Promote { release, gate: Gate::NotAsked }, occasion).map(drop)
+    }
 
     /// The release that serves, if one was ever promoted.
     fn serving(&self, author: &AuthorId) -> Result<Option<Release>, RegistryError>;
 
-    /// Every promotion, oldest first.
+    /// Every change of what serves, oldest first.
     fn history(&self, author: &AuthorId) -> Result<Vec<Promotion>, RegistryError>;
+
+    /// Which releases answer; `None` when none was ever promoted.
+    fn traffic(&self, author: &AuthorId) -> Result<Option<Traffic>, RegistryError> {
+        Ok(Traffic::of(&self.history(author)?))
+    }
 }

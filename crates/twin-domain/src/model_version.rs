@@ -1,6 +1,6 @@
 //! Model versions: an adapter with everything it was made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -84,7 +84,92 @@ pub struct ModelVersion {
     pub files: BTreeMap<String, Digest>,
     /// The version of this program that made it.
     pub code: String,
+    /// What it was made on: operating system, architecture, cores.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
     pub created_at: Timestamp,
+}
+
+/// What a version is for now. Versions do not change; this does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// It does not serve.
+    #[default]
+    Candidate,
+    /// It answers readers, or some of them.
+    Production,
+    /// It is put aside, and goes with the next clean-up when nothing refers to it.
+    Archived,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Candidate => "candidate",
+            Self::Production => "production",
+            Self::Archived => "archived",
+        })
+    }
+}
+
+/// A remark on a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    pub text: String,
+    pub by: String,
+    pub at: Timestamp,
+}
+
+/// What is said of a version after it was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Annotations {
+    pub archived: bool,
+    pub tags: BTreeSet<String>,
+    pub notes: Vec<Note>,
+    /// Why it must be trained again: posts that it learnt from and that are to be forgotten.
+    pub retrain: Vec<Note>,
+    /// It was removed, and its number is not given again.
+    pub removed: bool,
+}
+
+/// Something that is said of a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Annotation {
+    Archived,
+    /// It is a candidate again.
+    Restored,
+    Tagged {
+        tag: String,
+    },
+    Untagged {
+        tag: String,
+    },
+    Note {
+        text: String,
+    },
+    /// It learnt from something that is to be forgotten.
+    Retrain {
+        text: String,
+    },
+    Removed,
+}
+
+impl Annotations {
+    /// Takes in one more.
+    pub fn apply(&mut self, annotation: &Annotation, by: &str, at: Timestamp) {
+        let note = |text: &String| Note { text: text.clone(), by: by.to_owned(), at };
+        match annotation {
+            Annotation::Archived => self.archived = true,
+            Annotation::Restored => self.archived = false,
+            Annotation::Tagged { tag } => self.tags.extend([tag.clone()]),
+            Annotation::Untagged { tag } => self.tags.retain(|known| known != tag),
+            Annotation::Note { text } => self.notes.push(note(text)),
+            Annotation::Retrain { text } => self.retrain.push(note(text)),
+            Annotation::Removed => self.removed = true,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ mod sync;
 mod web;
 
 pub use self::build::build_view;
-pub use self::sync::{Synced, remove_source, sync};
+pub use self::sync::{Synced, forget, remove_source, sync};
 
 /// How a source is ingested.
 #[derive(Debug, Clone)]

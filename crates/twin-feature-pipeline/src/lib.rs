@@ -17,11 +17,13 @@ pub mod source;
 pub mod views;
 pub mod warehouse;
 
-pub use self::ingest::{IngestError, IngestOptions, Synced, build_view, feature_view, ingest, remove_source, sync};
+pub use self::ingest::{
+    IngestError, IngestOptions, Synced, build_view, feature_view, forget, ingest, remove_source, sync,
+};
 pub use self::page::{Hints, Media, Page};
 pub use self::report::{
     ChunkStatistics, Duplicate, Holdings, IngestReport, Inventory, LanguageShare, Seconds, Skip, SourceHoldings,
     Weakness, WeaknessKind,
 };
 pub use self::source::{Account, ExportKind, Repository, Service, ServiceAddresses, Source, SourceError};
-pub use self::warehouse::{StoredSource, Warehouse, WarehouseError};
+pub use self::warehouse::{KnownDocument, StoredSource, Warehouse, WarehouseError};

@@ -11,6 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 mod documents;
 mod embeddings;
+mod forgotten;
 mod indexed;
 mod pages;
 mod responses;
@@ -19,6 +20,7 @@ mod sources;
 pub(crate) use self::documents::NewDocument;
 pub use self::documents::StoredCounts;
 pub(crate) use self::embeddings::Embeddings;
+pub use self::forgotten::KnownDocument;
 pub(crate) use self::pages::Cleaned;
 pub(crate) use self::responses::StoredResponse;
 pub(crate) use self::sources::SourceRun;
@@ -83,6 +85,8 @@ impl Warehouse {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // What is deleted is overwritten, or it could be read from the file.
+            .pragma("secure_delete", "ON")
             .busy_timeout(Duration::from_secs(10));
         let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(|source| {
             // "File is not a database" is damage, not a matter of rights.

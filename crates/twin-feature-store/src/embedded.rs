@@ -370,6 +370,11 @@ impl TrainingSetStore for EmbeddedFeatureStore {
     fn training_sets(&self, author: &AuthorId) -> Result<Vec<TrainingSet>, StoreError> {
         self.training_sets.of_author(author)
     }
+
+    fn remove_examples(&self, id: &TrainingSetId) -> Result<(), StoreError> {
+        let _one_at_a_time = lock(&self.files);
+        self.training_sets.remove_examples(id)
+    }
 }
 
 fn no_view(id: &FeatureViewId) -> StoreError {

@@ -32,6 +32,8 @@ struct State {
     collections: BTreeMap<String, Collection>,
     switches: Vec<Switch>,
     training_sets: BTreeMap<String, (TrainingSet, Vec<Example>)>,
+    /// Sets without their examples.
+    forgotten_sets: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -216,6 +218,9 @@ impl TrainingSetStore for InMemoryFeatureStore {
 
     fn examples(&self, id: &TrainingSetId) -> Result<Vec<Example>, StoreError> {
         let state = self.read();
+        if state.forgotten_sets.contains(id.as_str()) {
+            return Err(training_sets::forgotten(id));
+        }
         let found = state.training_sets.get(id.as_str());
         found.map(|(_, examples)| examples.clone()).ok_or_else(|| training_sets::not_found(id))
     }
@@ -226,6 +231,14 @@ impl TrainingSetStore for InMemoryFeatureStore {
         let mut sets: Vec<_> = sets.filter(|set| set.author == *author).cloned().collect();
         training_sets::sort_newest_first(&mut sets);
         Ok(sets)
+    }
+
+    fn remove_examples(&self, id: &TrainingSetId) -> Result<(), StoreError> {
+        let mut state = self.write();
+        let found = state.training_sets.get_mut(id.as_str()).ok_or_else(|| training_sets::not_found(id))?;
+        found.1.clear();
+        state.forgotten_sets.insert(id.as_str().to_owned());
+        Ok(())
     }
 }
 

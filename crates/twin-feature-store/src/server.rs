@@ -401,4 +401,8 @@ impl TrainingSetStore for QdrantServer {
     fn training_sets(&self, author: &AuthorId) -> Result<Vec<TrainingSet>, StoreError> {
         self.training_sets.of_author(author)
     }
+
+    fn remove_examples(&self, id: &TrainingSetId) -> Result<(), StoreError> {
+        self.training_sets.remove_examples(id)
+    }
 }

@@ -191,6 +191,10 @@ impl TrainingSetStore for SharedFeatureStore {
     fn training_sets(&self, author: &AuthorId) -> Result<Vec<TrainingSet>, StoreError> {
         self.training_sets.of_author(author)
     }
+
+    fn remove_examples(&self, id: &TrainingSetId) -> Result<(), StoreError> {
+        self.training_sets.remove_examples(id)
+    }
 }
 
 /// That this process answers others about its store, until it is dropped.

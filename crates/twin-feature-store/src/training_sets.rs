@@ -23,6 +23,9 @@ pub(crate) mod export;
 mod table;
 
 const MANIFEST: &str = "manifest.json";
+/// Marks a set whose examples were removed.
+const FORGOTTEN: &str = "FORGOTTEN";
+const NOTICE: &str = "A post in this set is to be forgotten, so its examples were removed.\n";
 const SPLITS: [Split; 3] = [Split::Train, Split::Calibration, Split::Test];
 
 /// A directory of training sets.
@@ -90,6 +93,9 @@ impl TrainingSetDirectory {
     /// A set's examples in the order in which they were given, checked against the set's digest.
     pub fn examples(&self, id: &TrainingSetId) -> Result<Vec<Example>, StoreError> {
         let set = self.manifest(id)?;
+        if self.path(id)?.join(FORGOTTEN).exists() {
+            return Err(forgotten(id));
+        }
         let mut rows = Vec::new();
         for split in SPLITS {
             let file = self.path(id)?.join(file_name(split));
@@ -103,6 +109,21 @@ impl TrainingSetDirectory {
             true => Ok(examples),
             false => Err(damaged(format!("training set `{id}`"), "its examples are not those that were stored")),
         }
+    }
+
+    /// Removes a set's examples. A kill between repeats it: the mark is made first.
+    pub fn remove_examples(&self, id: &TrainingSetId) -> Result<(), StoreError> {
+        let directory = self.path(id)?;
+        self.manifest(id)?;
+        let failed = |error| engine("remove the examples of a training set", error);
+        durable::write(&directory.join(FORGOTTEN), NOTICE.as_bytes()).map_err(failed)?;
+        for split in SPLITS {
+            match fs::remove_file(directory.join(file_name(split))) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+        }
+        durable::sync_directory(&directory).map_err(failed)
     }
 
     /// All sets of an author, newest first. One that cannot be read is left out; asked for by its id it is an error.
@@ -143,6 +164,11 @@ pub(crate) fn sort_newest_first(sets: &mut [TrainingSet]) {
 /// There is no set with this id.
 pub(crate) fn not_found(id: &TrainingSetId) -> StoreError {
     StoreError::NotFound { what: format!("training set `{id}`") }
+}
+
+/// The set's examples were removed.
+pub(crate) fn forgotten(id: &TrainingSetId) -> StoreError {
+    StoreError::NotFound { what: format!("an example of training set `{id}`, of which a post was forgotten,") }
 }
 
 fn digest(set: &TrainingSet, examples: &[Example]) -> twin_domain::Digest {

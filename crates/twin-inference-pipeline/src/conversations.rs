@@ -12,6 +12,12 @@ use uuid::Uuid;
 
 use crate::twins::Trace;
 
+pub use self::outcomes::{Outcome, OutcomeKind, ShadowAnswer, edit_distance};
+pub use self::traces::StoredAnswer;
+
+mod outcomes;
+mod traces;
+
 /// The most conversations a list has.
 const LISTED: i64 = 200;
 /// The length of a conversation's title, in characters.
@@ -85,6 +91,8 @@ impl Conversations {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // What is deleted is overwritten, or it could be read from the file.
+            .pragma("secure_delete", "ON")
             .busy_timeout(Duration::from_secs(10));
         let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await;
         let pool = pool.map_err(|source| at(source.into()))?;
@@ -97,19 +105,33 @@ impl Conversations {
     /// # Errors
     /// When the database fails.
     pub async fn begin(&self, author: &AuthorId, first: &str) -> Result<String, ConversationError> {
-        let id = Uuid::new_v4().to_string();
+        let id = Self::new_id();
+        self.begin_as(&id, author, first).await?;
+        Ok(id)
+    }
+
+    /// An id that no conversation has.
+    pub fn new_id() -> String {
+        Uuid::new_v4().to_string()
+    }
+
+    /// Begins a conversation under an id that no other one has.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn begin_as(&self, id: &str, author: &AuthorId, first: &str) -> Result<(), ConversationError> {
         let title: String = first.split_whitespace().collect::<Vec<_>>().join(" ");
         let title: String = title.chars().take(TITLE_CHARACTERS).collect();
         let now = Timestamp::now().to_string();
         sqlx::query("INSERT INTO conversations (id, author, title, created_at, updated_at) VALUES (?, ?, ?, ?, ?)")
-            .bind(&id)
+            .bind(id)
             .bind(author.as_str())
             .bind(title)
             .bind(&now)
             .bind(&now)
             .execute(&self.pool)
             .await?;
-        Ok(id)
+        Ok(())
     }
 
     /// Adds a turn.

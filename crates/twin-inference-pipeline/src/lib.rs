@@ -5,6 +5,7 @@
 
 pub mod cite;
 pub mod conversations;
+pub mod experiment;
 pub mod generator;
 pub mod retrieve;
 pub mod sentences;

@@ -30,6 +30,7 @@ mod listen;
 mod metrics;
 mod openai;
 mod pages;
+mod releases;
 mod view;
 
 /// The largest request body. A conversation that the model can read is far shorter.
@@ -124,6 +125,7 @@ impl ServerState {
         let state = self.clone();
         let answer = self.answers.spawn(async move {
             let cancel = CancelFlag::new();
+            let asked = request.clone();
             let mut answering = std::pin::pin!(state.twins.answer(permit, request, sender, cancel.clone()));
             let answer = tokio::select! {
                 answer = &mut answering => answer,
@@ -133,9 +135,35 @@ impl ServerState {
                 }
             };
             state.metrics.answered(&answer);
+            if let Ok(answer) = &answer {
+                state.shadow(asked, answer.clone());
+            }
             answer
         });
         (receiver, answer)
+    }
+
+    /// Lets a shadow answer, too, on a task of its own, which ends when the server stops.
+    fn shadow(&self, request: AnswerRequest, seen: Answer) {
+        if request.conversation.is_none() || seen.trace.abstained {
+            return;
+        }
+        let state = self.clone();
+        self.answers.spawn(async move {
+            let cancel = CancelFlag::new();
+            let shadow = state.twins.shadow(request, &seen, cancel.clone());
+            let mut shadow = std::pin::pin!(shadow);
+            let ended = tokio::select! {
+                ended = &mut shadow => ended,
+                () = state.stopping.cancelled() => {
+                    cancel.cancel();
+                    shadow.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::warn!(%error, "a shadow could not answer");
+            }
+        });
     }
 }
 
@@ -147,6 +175,8 @@ pub fn router(state: ServerState) -> Router {
         .route("/api/chat", post(api::chat))
         .route("/api/conversations", get(api::conversations))
         .route("/api/conversations/{id}", get(api::conversation).delete(api::delete_conversation))
+        .route("/api/outcomes", post(releases::outcome))
+        .route("/api/releases", get(releases::all))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{id}", get(openai::model))
         .route("/v1/chat/completions", post(openai::chat_completions))

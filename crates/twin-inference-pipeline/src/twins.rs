@@ -1,7 +1,6 @@
 //! The twins: which author is answered for by which release, and how an answer comes about.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use twin_domain::{
@@ -20,8 +19,13 @@ use crate::retrieve::{FoundPassage, RetrievalConfig, RetrievalTrace};
 pub use self::answer::{Answer, AnswerError, AnswerRequest, Event};
 pub(crate) use self::prepare::spoken;
 
+use self::adapters::Adapters;
+
+mod adapters;
 mod answer;
 mod prepare;
+mod routing;
+mod shadow;
 
 /// What every answer carries.
 pub const LABEL: &str = "Written by an AI twin, not by the person.";
@@ -43,6 +47,8 @@ pub struct InferenceConfig {
     pub history_tokens: usize,
     /// How many requests may wait for the model.
     pub queue: usize,
+    /// How many adapters are kept in memory over the one base model. Rank 16 on all projections is some 20 MB.
+    pub adapters: usize,
 }
 
 impl Default for InferenceConfig {
@@ -55,6 +61,7 @@ impl Default for InferenceConfig {
             history: 4,
             history_tokens: 400,
             queue: 16,
+            adapters: 8,
         }
     }
 }
@@ -166,12 +173,9 @@ pub struct TwinParts {
 pub struct Twins {
     pub(crate) parts: TwinParts,
     pub(crate) generator: Generator,
-    /// Versions are immutable, so what was loaded stays right; which of them serves is asked anew for each request.
-    adapters: Mutex<HashMap<ModelVersionId, Arc<Adapter>>>,
+    /// Which of them serves is asked anew for each conversation.
+    adapters: Adapters,
 }
-
-/// How many adapters are kept ready. Rank 16 on all projections is some 20 MB in memory.
-const ADAPTERS: usize = 16;
 
 impl Twins {
     /// Starts the model's thread.
@@ -180,7 +184,8 @@ impl Twins {
     /// When the system cannot start a thread.
     pub fn new(parts: TwinParts) -> std::io::Result<Self> {
         let generator = Generator::start(Arc::clone(&parts.model), parts.config.queue)?;
-        Ok(Self { parts, generator, adapters: Mutex::new(HashMap::new()) })
+        let adapters = Adapters::new(parts.config.adapters);
+        Ok(Self { parts, generator, adapters })
     }
 
     /// Asks for the right to one answer.
@@ -214,6 +219,14 @@ impl Twins {
     /// # Errors
     /// [`TwinError::Unknown`] when there is no such author or version.
     pub fn twin(&self, name: &str) -> Result<Twin, TwinError> {
+        self.twin_of(name, None)
+    }
+
+    /// The same by one of the author's releases in place of the one that serves.
+    ///
+    /// # Errors
+    /// As [`Self::twin`].
+    pub fn twin_of(&self, name: &str, release: Option<u32>) -> Result<Twin, TwinError> {
         let unknown = || TwinError::Unknown(name.to_owned());
         let version: Option<ModelVersionId> = name.parse().ok();
         let id = match &version {
@@ -224,7 +237,10 @@ impl Twins {
             Err(StoreError::NotFound { .. }) => return Err(unknown()),
             author => author?,
         };
-        let release = self.parts.registry.serving(&id)?;
+        let release = match release {
+            Some(number) => Some(self.release(&id, number)?),
+            None => self.parts.registry.serving(&id)?,
+        };
         let model = version.or_else(|| release.as_ref().map(|release| release.model.clone()));
         let adapter = model.as_ref().map(|model| self.adapter(model)).transpose()?;
         let view = match &release {
@@ -251,21 +267,13 @@ impl Twins {
     }
 
     fn adapter(&self, model: &ModelVersionId) -> Result<Arc<Adapter>, TwinError> {
-        let adapters = || self.adapters.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(adapter) = adapters().get(model) {
-            return Ok(Arc::clone(adapter));
-        }
-        let directory = match self.parts.registry.open(model) {
-            Err(RegistryError::NotFound { .. }) => return Err(TwinError::Unknown(model.to_string())),
-            directory => directory?,
-        };
-        let failed = |source| TwinError::Adapter { model: model.clone(), source };
-        let adapter = Arc::new(self.parts.model.load_adapter(&directory).map_err(failed)?);
-        let mut adapters = adapters();
-        if adapters.len() >= ADAPTERS {
-            adapters.clear();
-        }
-        adapters.insert(model.clone(), Arc::clone(&adapter));
-        Ok(adapter)
+        self.adapters.get(model, || {
+            let directory = match self.parts.registry.open(model) {
+                Err(RegistryError::NotFound { .. }) => return Err(TwinError::Unknown(model.to_string())),
+                directory => directory?,
+            };
+            let failed = |source| TwinError::Adapter { model: model.clone(), source };
+            self.parts.model.load_adapter(&directory).map_err(failed)
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! Files and directories that survive a killed process and a power failure.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 use fs_err as fs;
@@ -15,6 +15,49 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&beside, path)?;
     path.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Appends a line. What a crash cut short is cut off first, so that every line that ends is whole. `step` is told of
+/// `trimmed`, `written` and `synced`.
+pub(crate) fn append_line(path: &Path, line: &[u8], step: impl Fn(&str)) -> io::Result<()> {
+    let mut file = fs::File::options().create(true).read(true).append(true).open(path)?;
+    if !ends_with_line_break(&mut file)? {
+        let mut text = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut text)?;
+        file.set_len(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end as u64 + 1))?;
+    }
+    step("trimmed");
+    let mut line = line.to_vec();
+    line.push(b'\n');
+    file.write_all(&line)?;
+    step("written");
+    file.sync_all()?;
+    path.parent().map_or(Ok(()), sync_directory)?;
+    step("synced");
+    Ok(())
+}
+
+/// An empty file does, too: it needs no line break.
+fn ends_with_line_break(file: &mut fs::File) -> io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(true);
+    }
+    let mut last = [0];
+    file.seek(io::SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}
+
+/// The lines of a file that were acknowledged; none when there is no file.
+pub(crate) fn whole_lines(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text?,
+    };
+    // What follows the last line break was never acknowledged: nothing, or a line that a crash cut short.
+    text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+    Ok(text)
 }
 
 /// Makes the names in a directory durable.

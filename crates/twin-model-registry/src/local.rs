@@ -1,38 +1,58 @@
 //! The registry in a directory:
 //!
 //! ```text
+//! registry.json                          the format; a program that knows only older ones keeps its hands off
 //! <author>/versions/v<N>/manifest.json   and the version's files, read-only
 //! <author>/versions/v<N>/SHA256SUMS      of all of them, the manifest included; `sha256sum -c` reads it
 //! <author>/releases/<N>.json
-//! <author>/history.jsonl                 one promotion a line; the last one serves
+//! <author>/history.jsonl                 one change of what serves a line; the last one is in force
+//! <author>/annotations.jsonl             stages, tags and notes of versions, one event a line
+//! <author>/gate/<digest>.json            reports of the gate
+//! <author>/index.jsonl                   what a list shows of each version; derived, and made again when it is lost
 //! <author>/lock                          held while something is added
 //! ```
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use jiff::Timestamp;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use twin_domain::model_registry::Candidate;
 use twin_domain::release::Promotion;
 use twin_domain::{
-    AuthorId, BaseModel, Digest, FeatureViewId, ModelRegistry, ModelVersion, ModelVersionId, PromptVersion,
-    RegistryError, Release, TrainingSetId,
+    AuthorId, Change, Digest, FeatureViewId, ModelRegistry, ModelVersion, ModelVersionId, Occasion, PromptVersion,
+    RegistryError, Release,
 };
 
 use crate::durable;
 
+pub use self::collect::Collected;
+pub use self::index::{Listing, VersionSummary};
+pub use self::steps::StepObserver;
+pub use self::verify::Checked;
+
+mod annotations;
+mod collect;
+mod index;
+mod releases;
+mod reports;
+mod steps;
+mod verify;
+
+const FORMAT_FILE: &str = "registry.json";
+/// The newest layout that this program knows.
+const FORMAT: u32 = 2;
 const MANIFEST: &str = "manifest.json";
 const SUMS: &str = "SHA256SUMS";
-const HISTORY: &str = "history.jsonl";
 
 /// A registry in a local directory. Several processes may use it at once.
 #[derive(Debug, Clone)]
 pub struct LocalRegistry {
     directory: PathBuf,
+    steps: steps::Steps,
 }
 
 /// Held while something is added to an author; released when dropped.
@@ -40,35 +60,60 @@ struct AuthorLock {
     _file: fs::File,
 }
 
+/// What `registry.json` says.
+#[derive(Serialize, Deserialize)]
+struct FormatFile {
+    format: u32,
+}
+
 impl LocalRegistry {
     /// Opens a registry, or makes an empty one.
     ///
     /// # Errors
-    /// When the directory cannot be made.
+    /// When the directory cannot be made, or [`RegistryError::Newer`] when a newer program has written it.
     pub fn open(directory: &Path) -> Result<Self, RegistryError> {
-        fs::create_dir_all(directory).map_err(failed("make its directory"))?;
-        Ok(Self { directory: directory.to_owned() })
+        if !directory.is_dir() {
+            fs::create_dir_all(directory).map_err(unwritable(directory, "make its directory"))?;
+        }
+        let registry = Self { directory: directory.to_owned(), steps: steps::Steps::default() };
+        registry.format()?;
+        Ok(registry)
     }
 
-    /// Checks everything that is kept of an author; what is wrong, or nothing.
+    /// Tells `observer` of each durable step that was taken.
+    #[must_use]
+    pub fn observed(self, observer: StepObserver) -> Self {
+        Self { steps: steps::Steps(Some(observer)), ..self }
+    }
+
+    /// Takes in a version that another registry made, with its files, which must be those of its manifest. It keeps its
+    /// number where that is free; a version of the same content is returned instead of being made twice.
     ///
     /// # Errors
-    /// When a directory cannot be listed.
-    pub fn verify(&self, author: &AuthorId) -> Result<Vec<RegistryError>, RegistryError> {
-        let mut problems = Vec::new();
-        for number in self.numbers(author, "versions", version_number)? {
-            problems.extend(self.open(&ModelVersionId { author: author.clone(), number }).err());
+    /// [`RegistryError::Damaged`] when a file is not the one that the manifest names; otherwise when a file cannot be written.
+    pub fn import(&self, version: &ModelVersion, files: &Path) -> Result<ModelVersion, RegistryError> {
+        let names = files_of(files)?;
+        if !names.iter().eq(version.files.keys()) {
+            let problem = "its files are not those of its manifest".to_owned();
+            return Err(RegistryError::Damaged { what: format!("model version `{}`", version.id), problem });
         }
-        let mut releases = Vec::new();
-        for number in self.numbers(author, "releases", release_number)? {
-            match self.release(author, number) {
-                Ok(release) => releases.push(release),
-                Err(error) => problems.push(error),
-            }
+        if content_digest(version) != version.content {
+            let problem = "its content digest is not that of its manifest".to_owned();
+            return Err(RegistryError::Damaged { what: format!("model version `{}`", version.id), problem });
         }
-        problems.extend(releases.iter().filter_map(|release| self.version(&release.model).err()));
-        problems.extend(self.history(author).err());
-        Ok(problems)
+        self.publish(version.clone(), files, names, "import")
+    }
+
+    /// A folder for what is being fetched, beside the authors' own. What is in it is no version yet; a later attempt goes on
+    /// with it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn incoming(&self, name: &str) -> Result<PathBuf, RegistryError> {
+        self.format()?;
+        let place = self.directory.join(".incoming").join(name);
+        fs::create_dir_all(&place).map_err(unwritable(&self.directory, "make a directory"))?;
+        Ok(place)
     }
 
     fn author(&self, author: &AuthorId) -> PathBuf {
@@ -79,9 +124,28 @@ impl LocalRegistry {
         self.author(&id.author).join("versions").join(format!("v{}", id.number))
     }
 
+    /// The format in which the registry is written; `None` for one that has none yet.
+    fn format(&self) -> Result<Option<u32>, RegistryError> {
+        let path = self.directory.join(FORMAT_FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let FormatFile { format: found } = self.read(&path, "the format of the registry")?;
+        if found <= FORMAT {
+            return Ok(Some(found));
+        }
+        let path = self.directory.display().to_string();
+        Err(RegistryError::Newer { path, found, known: FORMAT })
+    }
+
     /// Waits for its turn, then clears away what a killed process left.
     fn lock(&self, author: &AuthorId) -> Result<AuthorLock, RegistryError> {
+        let format = self.format()?;
         let lock = || -> io::Result<AuthorLock> {
+            if format != Some(FORMAT) {
+                let file = FormatFile { format: FORMAT };
+                durable::write(&self.directory.join(FORMAT_FILE), &json(&file)?)?;
+            }
             let directory = self.author(author);
             if !directory.join("releases").is_dir() {
                 fs::create_dir_all(directory.join("versions"))?;
@@ -99,39 +163,7 @@ impl LocalRegistry {
             }
             Ok(AuthorLock { _file: file })
         };
-        lock().map_err(failed("lock the author"))
-    }
-
-    /// The versions whose manifests can be read, oldest first.
-    fn readable_versions(&self, author: &AuthorId) -> Result<Vec<ModelVersion>, RegistryError> {
-        let numbers = self.numbers(author, "versions", version_number)?;
-        let version = |number| self.version(&ModelVersionId { author: author.clone(), number }).ok();
-        Ok(numbers.into_iter().filter_map(version).collect())
-    }
-
-    fn release(&self, author: &AuthorId, number: u32) -> Result<Release, RegistryError> {
-        let what = format!("release {number} of `{author}`");
-        let path = self.author(author).join("releases").join(format!("{number}.json"));
-        let release: Release = self.read(&path, &what)?;
-        if release.number == number && release.author == *author && release.model.author == *author {
-            return Ok(release);
-        }
-        Err(RegistryError::Damaged { what, problem: format!("`{}` describes another release", path.display()) })
-    }
-
-    /// Appends a line to an author's history. What a crash cut short is cut off first, so that every line that ends is whole.
-    fn append(&self, author: &AuthorId, promotion: &Promotion) -> io::Result<()> {
-        let mut file =
-            fs::File::options().create(true).read(true).append(true).open(self.author(author).join(HISTORY))?;
-        let mut text = Vec::new();
-        file.read_to_end(&mut text)?;
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        file.set_len(whole as u64)?;
-        let mut line = serde_json::to_vec(promotion)?;
-        line.push(b'\n');
-        file.write_all(&line)?;
-        file.sync_all()?;
-        durable::sync_directory(&self.author(author))
+        lock().map_err(unwritable(&self.directory, "lock the author"))
     }
 
     fn read<T: DeserializeOwned>(&self, path: &Path, what: &str) -> Result<T, RegistryError> {
@@ -147,7 +179,7 @@ impl LocalRegistry {
         })
     }
 
-    /// The numbers that the names in a directory of an author have.
+    /// The numbers that the names in a directory of an author have, in order.
     fn numbers(
         &self,
         author: &AuthorId,
@@ -168,49 +200,40 @@ impl LocalRegistry {
         };
         list().map_err(failed("list a directory"))
     }
-}
 
-impl ModelRegistry for LocalRegistry {
-    fn register(&self, candidate: &Candidate, files: &Path) -> Result<ModelVersion, RegistryError> {
-        let names = files_of(files)?;
-        let _lock = self.lock(&candidate.author)?;
-        let versions = self.author(&candidate.author).join("versions");
+    /// Copies files into a version of which everything is known but its number and, for a candidate, its digests.
+    fn publish(
+        &self,
+        mut version: ModelVersion,
+        files: &Path,
+        names: Vec<String>,
+        step: &str,
+    ) -> Result<ModelVersion, RegistryError> {
+        let taken = |name: &str| self.steps.taken(&format!("{step}.{name}"));
+        let author = version.id.author.clone();
+        let _lock = self.lock(&author)?;
+        taken("locked");
+        let versions = self.author(&author).join("versions");
         let place = versions.join(format!("tmp-{}", uuid::Uuid::new_v4()));
-        fs::create_dir(&place).map_err(failed("make a directory"))?;
+        fs::create_dir(&place).map_err(unwritable(&self.directory, "make a directory"))?;
         let mut digests = BTreeMap::new();
         for name in names {
-            let digest = durable::copy(&files.join(&name), &place.join(&name)).map_err(failed("copy a file"))?;
-            digests.insert(name, digest);
+            let copied = durable::copy(&files.join(&name), &place.join(&name));
+            digests.insert(name, copied.map_err(unwritable(&self.directory, "copy a file"))?);
+            taken("copied");
         }
-        let content = content_digest(
-            &candidate.base,
-            &candidate.training_set,
-            &candidate.feature_view,
-            &candidate.prompt,
-            &candidate.hyper_parameters,
-            &digests,
-        );
+        if let Some((name, _)) = version.files.iter().find(|(name, digest)| digests.get(*name) != Some(*digest)) {
+            let problem = format!("`{name}` is not the file of its manifest");
+            return Err(RegistryError::Damaged { what: format!("model version `{}`", version.id), problem });
+        }
+        version.files = digests;
+        version.content = content_digest(&version);
         // A damaged version is none that could be found again; the same content is then registered anew.
-        let known = self.readable_versions(&candidate.author)?;
-        if let Some(same) = known.iter().find(|version| version.content == content) {
+        if let Some(same) = self.version_with(&author, &version.content)? {
             fs::remove_dir_all(&place).map_err(failed("remove a directory"))?;
-            return Ok(same.clone());
+            return Ok(same);
         }
-        let taken = self.numbers(&candidate.author, "versions", version_number)?;
-        let number = taken.last().map_or(1, |last| last.saturating_add(1));
-        let version = ModelVersion {
-            id: ModelVersionId { author: candidate.author.clone(), number },
-            content,
-            base: candidate.base.clone(),
-            training_set: candidate.training_set.clone(),
-            feature_view: candidate.feature_view.clone(),
-            prompt: candidate.prompt.clone(),
-            hyper_parameters: candidate.hyper_parameters.clone(),
-            metrics: candidate.metrics.clone(),
-            files: digests,
-            code: candidate.code.clone(),
-            created_at: Timestamp::now(),
-        };
+        version.id.number = self.free_number(&author, version.id.number)?;
         let publish = || -> io::Result<()> {
             let manifest = json(&version)?;
             durable::write(&place.join(SUMS), sums(&version.files, &manifest).as_bytes())?;
@@ -218,11 +241,47 @@ impl ModelRegistry for LocalRegistry {
             for name in [SUMS, MANIFEST] {
                 durable::make_read_only(&place.join(name))?;
             }
+            taken("described");
             fs::rename(&place, self.version_directory(&version.id))?;
+            taken("renamed");
             durable::sync_directory(&versions)
         };
-        publish().map_err(failed("publish a version"))?;
+        publish().map_err(unwritable(&self.directory, "publish a version"))?;
+        taken("synced");
+        self.add_to_index(&version);
+        taken("indexed");
         Ok(version)
+    }
+
+    /// The number that was wanted, if it is free and not 0, or the one after all that were ever given.
+    fn free_number(&self, author: &AuthorId, wanted: u32) -> Result<u32, RegistryError> {
+        let given = self.numbers(author, "versions", version_number)?;
+        let said = self.annotations(author)?;
+        let is_free = |number: &u32| !given.contains(number) && !said.contains_key(number);
+        let last = given.last().max(said.keys().next_back());
+        let next = last.map_or(1, |last| last.saturating_add(1));
+        Ok(Some(wanted).filter(|number| *number > 0).filter(is_free).unwrap_or(next))
+    }
+}
+
+impl ModelRegistry for LocalRegistry {
+    fn register(&self, candidate: &Candidate, files: &Path) -> Result<ModelVersion, RegistryError> {
+        let names = files_of(files)?;
+        let version = ModelVersion {
+            id: ModelVersionId { author: candidate.author.clone(), number: 0 },
+            content: Digest::of([]),
+            base: candidate.base.clone(),
+            training_set: candidate.training_set.clone(),
+            feature_view: candidate.feature_view.clone(),
+            prompt: candidate.prompt.clone(),
+            hyper_parameters: candidate.hyper_parameters.clone(),
+            metrics: candidate.metrics.clone(),
+            files: BTreeMap::new(),
+            code: candidate.code.clone(),
+            environment: environment(),
+            created_at: Timestamp::now(),
+        };
+        self.publish(version, files, names, "register")
     }
 
     fn authors(&self) -> Result<Vec<AuthorId>, RegistryError> {
@@ -279,28 +338,7 @@ impl ModelRegistry for LocalRegistry {
         feature_view: &FeatureViewId,
         prompt: &PromptVersion,
     ) -> Result<Release, RegistryError> {
-        self.version(model)?;
-        let author = model.author.clone();
-        let _lock = self.lock(&author)?;
-        let known = self.releases(&author)?;
-        let same = |release: &&Release| {
-            release.model == *model && release.feature_view == *feature_view && release.prompt == *prompt
-        };
-        if let Some(release) = known.iter().find(same) {
-            return Ok(release.clone());
-        }
-        let release = Release {
-            number: known.last().map_or(1, |release| release.number + 1),
-            model: model.clone(),
-            feature_view: feature_view.clone(),
-            prompt: prompt.clone(),
-            created_at: Timestamp::now(),
-            author,
-        };
-        let path = self.author(&release.author).join("releases").join(format!("{}.json", release.number));
-        let write = || durable::write(&path, &json(&release)?);
-        write().map_err(failed("write a release"))?;
-        Ok(release)
+        self.make_release(model, feature_view, prompt)
     }
 
     fn releases(&self, author: &AuthorId) -> Result<Vec<Release>, RegistryError> {
@@ -308,39 +346,21 @@ impl ModelRegistry for LocalRegistry {
         numbers.into_iter().map(|number| self.release(author, number)).collect()
     }
 
-    fn promote(&self, author: &AuthorId, release: u32, reason: &str) -> Result<(), RegistryError> {
-        let found = self.release(author, release)?;
-        // A version with a damaged file must not begin to serve.
-        self.open(&found.model)?;
-        let _lock = self.lock(author)?;
-        if self.history(author)?.last().is_some_and(|last| last.release == release) {
-            return Ok(());
-        }
-        let promotion = Promotion { release, reason: reason.to_owned(), at: Timestamp::now() };
-        self.append(author, &promotion).map_err(failed("record a promotion"))
+    fn release(&self, author: &AuthorId, number: u32) -> Result<Release, RegistryError> {
+        self.read_release(author, number)
+    }
+
+    fn change(&self, author: &AuthorId, change: &Change, occasion: &Occasion) -> Result<Promotion, RegistryError> {
+        self.record_change(author, change, occasion)
     }
 
     fn serving(&self, author: &AuthorId) -> Result<Option<Release>, RegistryError> {
         let last = self.history(author)?.pop();
-        last.map(|last| self.release(author, last.release)).transpose()
+        last.map(|last| self.read_release(author, last.release)).transpose()
     }
 
     fn history(&self, author: &AuthorId) -> Result<Vec<Promotion>, RegistryError> {
-        let path = self.author(author).join(HISTORY);
-        let text = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            text => text.map_err(failed("read the history"))?,
-        };
-        let mut lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
-        // What follows the last line break was never acknowledged: nothing, or a line that a crash cut short.
-        lines.pop();
-        let promotion = |(index, line): (usize, &[u8])| {
-            serde_json::from_slice(line).map_err(|error| RegistryError::Damaged {
-                what: format!("the release history of `{author}`"),
-                problem: format!("line {} of `{}` cannot be read: {error}", index + 1, path.display()),
-            })
-        };
-        lines.into_iter().enumerate().filter(|(_, line)| !line.is_empty()).map(promotion).collect()
+        self.read_history(author)
     }
 }
 
@@ -359,16 +379,20 @@ fn number(text: &str) -> Option<u32> {
 
 /// The digest by which a version is known again: what it was made of and what came out. When it was made, how it measured and
 /// what describes it in words have no part in it, so a run that was repeated gives the same version.
-fn content_digest(
-    base: &BaseModel,
-    training_set: &TrainingSetId,
-    feature_view: &FeatureViewId,
-    prompt: &PromptVersion,
-    hyper_parameters: &serde_json::Value,
-    files: &BTreeMap<String, Digest>,
-) -> Digest {
+fn content_digest(version: &ModelVersion) -> Digest {
+    let ModelVersion { base, training_set, feature_view, prompt, hyper_parameters, files, .. } = version;
     let weights: BTreeMap<_, _> = files.iter().filter(|(name, _)| name.starts_with("adapter_")).collect();
     Digest::of_json(&(base, training_set, feature_view, prompt, hyper_parameters, weights))
+}
+
+/// What a version is made on, as far as it may matter to who makes it again.
+fn environment() -> BTreeMap<String, String> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    BTreeMap::from([
+        ("os".to_owned(), std::env::consts::OS.to_owned()),
+        ("architecture".to_owned(), std::env::consts::ARCH.to_owned()),
+        ("cores".to_owned(), cores.to_string()),
+    ])
 }
 
 /// The digests of a version's files and of its manifest, in the form of `sha256sum`.
@@ -377,15 +401,15 @@ fn sums(files: &BTreeMap<String, Digest>, manifest: &[u8]) -> String {
     lines.chain([format!("{}  {MANIFEST}\n", Digest::of(manifest))]).collect()
 }
 
-/// The names of the plain files in a directory, of which there must be some. Links, directories and odd names are refused.
+/// The names of the plain files in a directory, in order, of which there must be some. Links, directories and odd names are
+/// refused.
 fn files_of(directory: &Path) -> Result<Vec<String>, RegistryError> {
     let refused = |problem: String| RegistryError::Invalid { what: format!("`{}`", directory.display()), problem };
     let mut names = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed("read a directory"))? {
         let entry = entry.map_err(failed("read a directory"))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
-        if !plain || name.starts_with('.') || [MANIFEST, SUMS].contains(&name.as_str()) {
+        if !is_file_name(&name) {
             return Err(refused(format!("`{name}` is not a name that a file of a version may have")));
         }
         if !entry.file_type().map_err(failed("read a directory"))?.is_file() {
@@ -393,7 +417,14 @@ fn files_of(directory: &Path) -> Result<Vec<String>, RegistryError> {
         }
         names.push(name);
     }
+    names.sort();
     if names.is_empty() { Err(refused("it is empty".to_owned())) } else { Ok(names) }
+}
+
+/// Whether a file of a version may have this name: it is safe in any directory and no name of the registry's own.
+pub(crate) fn is_file_name(name: &str) -> bool {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+    plain && !name.is_empty() && !name.starts_with('.') && ![MANIFEST, SUMS].contains(&name)
 }
 
 fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
@@ -402,6 +433,16 @@ fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
 
 fn failed(operation: &'static str) -> impl Fn(io::Error) -> RegistryError {
     move |source| RegistryError::Io { operation: operation.to_owned(), source }
+}
+
+/// The same for writing, where the right to do so may be missing.
+fn unwritable<'a>(directory: &'a Path, operation: &'static str) -> impl Fn(io::Error) -> RegistryError + 'a {
+    move |source| match source.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            RegistryError::ReadOnly { path: directory.display().to_string(), source }
+        }
+        _ => failed(operation)(source),
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod curve;
 pub mod dataset;
 mod durable;
 pub mod evaluate;
+pub mod gate;
 pub mod registration;
 pub mod run;
 pub mod schedule;

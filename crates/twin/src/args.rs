@@ -9,9 +9,14 @@ pub use self::bench::{
     BenchArguments, BenchCommand, BenchRetrievalArguments, BenchStyleArguments, CheatsArguments, ExtractionArguments,
     GroundingArguments, JudgeArguments, TrainBenchArguments, VerificationArguments,
 };
+pub use self::registry::{
+    ForgetArguments, LineageArguments, LineageForm, PromoteArguments, PushArguments, RegistryArguments,
+    RegistryCommand, ReleaseArguments, ReleaseCommand, SplitArguments,
+};
 pub use self::train::{ExportModelArguments, ImportArguments, ModelForm, RunsArguments, RunsCommand, TrainArguments};
 
 mod bench;
+mod registry;
 mod train;
 
 /// A model that writes and answers in one author's voice, grounded in what that author published.
@@ -68,10 +73,14 @@ pub enum Command {
     Style(StyleArguments),
     /// List, fetch and import models
     Models(ModelsArguments),
-    /// Show and verify model versions
+    /// List, compare, tag, archive and verify model versions
     Registry(RegistryArguments),
-    /// Show, promote and roll back what serves
+    /// Show, promote, split and roll back what serves
     Release(ReleaseArguments),
+    /// From a post to whatever was made of it, and from an answer or a model to the posts behind it
+    Lineage(LineageArguments),
+    /// Remove a post from everything, and say which models learnt from it
+    Forget(ForgetArguments),
     /// Serve the web page and the API
     Serve(ServeArguments),
     /// Talk to a twin in the terminal
@@ -387,65 +396,6 @@ pub enum ModelsCommand {
     Path { name: String },
     /// Write a model version as one model that needs no adapter: a Hugging Face folder, or GGUF with a Modelfile for Ollama
     Export(ExportModelArguments),
-}
-
-#[derive(Debug, Args)]
-pub struct RegistryArguments {
-    #[command(subcommand)]
-    pub command: RegistryCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum RegistryCommand {
-    /// List model versions
-    List {
-        #[arg(long)]
-        author: Option<AuthorId>,
-    },
-    /// Show a version with its lineage
-    Show { model: ModelVersionId },
-    /// Take an adapter that was trained elsewhere in PEFT's layout; it is measured and registered
-    Import(ImportArguments),
-    /// Check every file against its digest
-    Verify {
-        #[arg(long)]
-        author: Option<AuthorId>,
-    },
-}
-
-#[derive(Debug, Args)]
-pub struct ReleaseArguments {
-    #[command(subcommand)]
-    pub command: ReleaseCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ReleaseCommand {
-    /// Show what serves
-    Status {
-        #[arg(long)]
-        author: Option<AuthorId>,
-    },
-    /// Let a model version serve
-    Promote {
-        model: ModelVersionId,
-        /// Why
-        #[arg(long, default_value = "promoted by hand")]
-        reason: String,
-    },
-    /// Go back to the release that served before
-    Rollback {
-        #[arg(long)]
-        author: AuthorId,
-        /// Why
-        #[arg(long, default_value = "rolled back by hand")]
-        reason: String,
-    },
-    /// Show every promotion
-    History {
-        #[arg(long)]
-        author: AuthorId,
-    },
 }
 
 #[derive(Debug, Args)]

@@ -12,7 +12,9 @@ mod doctor;
 mod evaluate;
 mod evaluation;
 mod features;
+mod forget;
 mod ingest;
+mod lineage;
 mod models;
 mod quickstart;
 mod registry;
@@ -42,7 +44,9 @@ pub async fn run(wiring: &Wiring, command: Command) -> anyhow::Result<bool> {
         Command::Style(arguments) => style::run(wiring, arguments.command).await,
         Command::Models(arguments) => models::run(wiring, arguments.command).await,
         Command::Registry(arguments) => registry::run(wiring, arguments.command).await,
-        Command::Release(arguments) => release::run(wiring, arguments.command),
+        Command::Release(arguments) => release::run(wiring, arguments.command).await,
+        Command::Lineage(arguments) => lineage::run(wiring, arguments).await,
+        Command::Forget(arguments) => forget::run(wiring, arguments).await,
         Command::Serve(arguments) => serve::run(wiring, arguments.bind).await,
         Command::Chat(arguments) => chat::run(wiring, arguments).await,
         Command::Doctor => doctor::run(wiring).await,

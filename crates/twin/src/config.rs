@@ -20,6 +20,8 @@ use crate::args::GlobalArguments;
 pub struct Config {
     /// Where the warehouse, the feature store, the registry and the conversations are.
     pub data_dir: PathBuf,
+    /// Who promotes and annotates, for the record: the name of the account, unless it is set.
+    pub operator: String,
     pub models: ModelSettings,
     pub features: FeatureSettings,
     pub store: StoreSettings,
@@ -127,6 +129,8 @@ pub struct ServerSettings {
     pub hosts: Vec<String>,
     /// How many requests may wait for the model.
     pub queue: usize,
+    /// How many adapters are kept in memory over the one base model.
+    pub adapters: usize,
     /// The key that clients must show. From the environment (`TWIN__SERVER__API_KEY`), never printed.
     #[serde(skip_serializing)]
     pub api_key: Option<Secret>,
@@ -181,6 +185,7 @@ impl Config {
     fn default_values() -> anyhow::Result<Self> {
         Ok(Self {
             data_dir: base_dir("XDG_DATA_HOME", ".local/share")?.join("twin"),
+            operator: environment("USER").or_else(|| environment("LOGNAME")).unwrap_or_else(|| "somebody".to_owned()),
             models: ModelSettings {
                 cache_dir: base_dir("XDG_CACHE_HOME", ".cache")?.join("twin/models"),
                 embedder: "all-minilm-l6-v2".to_owned(),
@@ -200,7 +205,13 @@ impl Config {
             store: default_store(),
             retrieval: RetrievalConfig::default(),
             training: TrainingOptions::default(),
-            server: ServerSettings { bind: "127.0.0.1:8080".to_owned(), hosts: Vec::new(), queue: 16, api_key: None },
+            server: ServerSettings {
+                bind: "127.0.0.1:8080".to_owned(),
+                hosts: Vec::new(),
+                queue: 16,
+                adapters: 8,
+                api_key: None,
+            },
             judge: JudgeSettings::default(),
         })
     }

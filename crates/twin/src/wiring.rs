@@ -206,6 +206,11 @@ impl Wiring {
         }
     }
 
+    /// Who acts, for the record.
+    pub fn operator(&self) -> &str {
+        &self.config.operator
+    }
+
     /// The authors to act on: the one that was named, or all.
     pub fn authors(&self, named: Option<AuthorId>) -> anyhow::Result<Vec<AuthorId>> {
         match named {

@@ -51,6 +51,7 @@ pub(super) async fn documents(
             Err(_) => {}
         }
     }
+    leave_out_forgotten(run, source, &mut cleaned, report).await?;
     cleaned.iter().for_each(|(_, document)| report.masked.add(document.masked));
     name_authors(&cleaned, run, report);
     report.notes.extend(cleaned.iter().filter_map(|(_, document)| document.note.clone()));
@@ -101,6 +102,30 @@ async fn clean_page(page: Page, options: CleanOptions) -> Result<Cleaned, Ingest
     let work = move || clean::guarded(move || clean::page(&page, &options));
     let outcome = tokio::task::spawn_blocking(work).await?;
     Ok((key, outcome.map_err(|rejection| rejection.to_string())))
+}
+
+/// What was forgotten does not come back, and of its page nothing is kept.
+async fn leave_out_forgotten(
+    run: &Run<'_>,
+    source: crate::warehouse::SourceId,
+    cleaned: &mut Vec<(String, CleanedDocument)>,
+    report: &mut IngestReport,
+) -> Result<(), IngestError> {
+    run.warehouse.blank_again(source).await?;
+    let forgotten = run.warehouse.forgotten(&run.author.id).await?;
+    let mut found = Vec::new();
+    cleaned.retain(|(key, document)| match forgotten.get(&DocumentId::new(&run.author.id, &document.url)) {
+        None => true,
+        Some(at) => {
+            found.push(Skip { what: key.clone(), reason: format!("it is forgotten since {at}") });
+            false
+        }
+    });
+    for skip in found {
+        run.warehouse.blank_page(source, &skip.what).await?;
+        report.skipped.push(skip);
+    }
+    Ok(())
 }
 
 /// Guest posts are not the author's voice.

@@ -9,7 +9,7 @@ use twin_models::embedding::Embedder;
 use super::{IngestError, IngestOptions, ingest, load};
 use crate::report::IngestReport;
 use crate::source::Source;
-use crate::warehouse::{StoredSource, Warehouse};
+use crate::warehouse::{KnownDocument, StoredSource, Warehouse};
 
 /// What became of one source.
 #[derive(Debug)]
@@ -66,4 +66,20 @@ pub async fn remove_source(
     load::remove_gone(warehouse, &store, author).await?;
     warehouse.delete_source(id).await?;
     Ok(documents)
+}
+
+/// Forgets a document: it leaves the index, then everything of it leaves the warehouse, and no run takes it in again. Doing it
+/// again, also after a kill, changes nothing more.
+///
+/// # Errors
+/// When the warehouse or the store fails.
+pub async fn forget(
+    warehouse: &Warehouse,
+    store: Arc<dyn FeatureStore>,
+    document: &KnownDocument,
+) -> Result<(), IngestError> {
+    warehouse.begin_to_forget(document, Timestamp::now()).await?;
+    load::remove_gone(warehouse, &store, &document.author).await?;
+    warehouse.erase(document.id).await?;
+    Ok(())
 }

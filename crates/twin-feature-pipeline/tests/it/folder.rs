@@ -228,3 +228,37 @@ async fn ingestion_can_be_spawned() {
     let report = tokio::spawn(async move { bench.ingest_posts().await }).await.unwrap();
     assert_eq!(report.new, 1);
 }
+
+#[tokio::test]
+async fn what_is_forgotten_is_gone_from_every_file_and_does_not_come_back() {
+    let bench = Bench::new().await;
+    let store: std::sync::Arc<dyn FeatureStore> = bench.store.clone();
+    for n in 0..5 {
+        bench.write(&format!("{n}.md"), words(n, 60));
+    }
+    bench.ingest_posts().await;
+    let found = bench.warehouse.find_documents("file:posts/3.md").await.unwrap();
+    assert_eq!((found.len(), found[0].forgotten_at), (1, None));
+    let view = bench.store.serving_view().unwrap().unwrap();
+    assert!(!bench.store.chunks(&view, found[0].id).unwrap().is_empty());
+
+    for _ in 0..2 {
+        twin_feature_pipeline::forget(&bench.warehouse, store.clone(), &found[0]).await.unwrap();
+        assert!(bench.store.chunks(&view, found[0].id).unwrap().is_empty());
+        assert_eq!(bench.warehouse.documents(&bench.author.id).await.unwrap().len(), 4);
+    }
+    let in_files = || {
+        let files = fs_err::read_dir(bench.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let files = files.filter(|path| path.to_string_lossy().contains("warehouse.sqlite"));
+        files.map(|path| fs_err::read(path).unwrap()).any(|bytes| bytes.windows(10).any(|part| part == b"word300042"))
+    };
+    assert!(!in_files(), "its text can be read from the warehouse's files");
+    let found = bench.warehouse.find_documents(&found[0].id.to_string()).await.unwrap();
+    assert!(found[0].forgotten_at.is_some() && found[0].title.is_empty());
+
+    let again = bench.ingest_posts().await;
+    assert_eq!((again.new, again.unchanged), (0, 4), "{again:?}");
+    assert!(!in_files(), "another run brought its text back");
+    assert!(again.skipped.iter().any(|skip| skip.what == "3.md" && skip.reason.contains("forgotten")), "{again:?}");
+    assert!(bench.store.chunks(&view, found[0].id).unwrap().is_empty());
+}

@@ -126,7 +126,7 @@ function inline(node, text) {
 }
 
 // The line below an answer: sources, copying, and how it was made.
-export function answerFoot(name, text, answer, showSources) {
+export function answerFoot(name, text, answer, showSources, tell, again) {
   const foot = element("footer", "foot-line");
   const { passages, usage, timings } = answer;
   if (passages.length) {
@@ -134,10 +134,12 @@ export function answerFoot(name, text, answer, showSources) {
   }
   const copy = button("quiet", "Copy", async () => {
     await navigator.clipboard.writeText(`${text.trim()}\n\n— AI twin of ${name}, not the person`);
+    tell({ outcome: "copied" });
     copy.textContent = "Copied";
     setTimeout(() => { copy.textContent = "Copy"; }, 1600);
   });
   foot.append(copy);
+  if (answer.release !== null) foot.append(...ratings(tell), button("quiet rating", "Again", again));
   if (answer.finish_reason === "cancelled") foot.append(element("span", "note", "stopped"));
   if (answer.finish_reason === "length") foot.append(element("span", "note", "cut off at its length"));
   const claims = answer.sentences.filter(({ support }) => support !== "no_claim").length;
@@ -145,6 +147,20 @@ export function answerFoot(name, text, answer, showSources) {
   if (timings.tokens_per_second >= 1) foot.append(element("span", "note", `${timings.tokens_per_second.toFixed(0)} tokens/s`));
   foot.append(details(answer));
   return foot;
+}
+
+// What the reader says of an answer; said once, it stays said.
+function ratings(tell) {
+  const said = (word, helpful) => {
+    const node = button("quiet rating", word, () => {
+      tell({ outcome: "helpful", helpful });
+      both.forEach((other) => { other.disabled = true; });
+      node.textContent = `${word}, noted`;
+    });
+    return node;
+  };
+  const both = [said("Helpful", true), said("Not helpful", false)];
+  return both;
 }
 
 function details({ model, base, release, feature_view: features, prompt, seed, usage, timings }) {

@@ -126,7 +126,20 @@ function finish(turn, text, answer) {
     chip.title = passage?.title ?? "";
     return chip;
   });
-  if (answer) turn.append(answerFoot(state.author.name, text, answer, () => showSources(answer.passages)));
+  // What is said of an answer is said of the conversation's last one, so only that one has the means to say it.
+  for (const earlier of document.querySelectorAll("#turns .foot-line .rating")) earlier.remove();
+  const conversation = state.conversation;
+  const tell = (outcome) => tellOutcome(conversation, outcome);
+  const again = () => {
+    tell({ outcome: "regenerated" });
+    send(turn.previousElementSibling?.textContent ?? "");
+  };
+  if (answer) turn.append(answerFoot(state.author.name, text, answer, () => showSources(answer.passages), tell, again));
+}
+
+// Figures for comparing releases; the reader is not kept waiting for them.
+function tellOutcome(conversation, outcome) {
+  api("/api/outcomes", { method: "POST", body: JSON.stringify({ conversation, ...outcome }) }).catch(() => {});
 }
 
 function request(text) {

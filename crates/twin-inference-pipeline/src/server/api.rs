@@ -20,7 +20,7 @@ use super::ServerState;
 use super::body::Body;
 use super::openai::ApiError;
 use super::view::{AnswerView, PassageView};
-use crate::conversations::StoredMessage;
+use crate::conversations::{Conversations, StoredMessage};
 use crate::generator::Permit;
 use crate::twins::{AnswerRequest, Event, InferenceConfig, TwinError, spoken};
 
@@ -99,24 +99,37 @@ pub(super) async fn chat(
         return Err(ApiError::bad_request("the request has no words".to_owned()).param("request"));
     }
     // Whatever can be refused is refused before the stream begins and before anything is recorded.
-    let (twins, name) = (state.twins.clone(), body.author.clone());
-    let twin = tokio::task::spawn_blocking(move || twins.twin(&name)).await.map_err(ApiError::internal)??;
-    let permit = state.admit()?;
     let conversations = state.twins.conversations();
-    let (conversation, history) = match &body.conversation {
-        Some(id) => {
-            let known = conversations.get(id).await?;
+    let (known, began_with) = match &body.conversation {
+        Some(id) => (Some(conversations.get(id).await?), conversations.assigned(id).await?),
+        None => (None, None),
+    };
+    let id = body.conversation.clone().unwrap_or_else(Conversations::new_id);
+    let (twins, name, key) = (state.twins.clone(), body.author.clone(), id.clone());
+    let twin = tokio::task::spawn_blocking(move || twins.twin_for(&name, &key, began_with));
+    let twin = twin.await.map_err(ApiError::internal)??;
+    let release = twin.release.as_ref().map(|release| release.number);
+    let permit = state.admit()?;
+    let (conversation, history) = match known {
+        Some(known) => {
             if known.summary.author != twin.author.id {
                 let message = format!("conversation `{id}` is with `{}`", known.summary.author);
                 return Err(ApiError::bad_request(message).param("conversation"));
             }
             let turns = known.messages.into_iter().map(|message| ChatMessage::new(message.role, message.content));
-            (id.clone(), turns.collect())
+            (id, turns.collect())
         }
-        None => (conversations.begin(&twin.author.id, &body.title()).await?, Vec::new()),
+        None => {
+            conversations.begin_as(&id, &twin.author.id, &body.title()).await?;
+            (id, Vec::new())
+        }
     };
+    if release != began_with {
+        conversations.assign(&conversation, release).await?;
+    }
     let request = AnswerRequest {
         model: body.author,
+        release,
         request: body.request,
         history,
         instructions: None,

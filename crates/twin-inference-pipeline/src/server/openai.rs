@@ -23,7 +23,7 @@ use super::ServerState;
 use super::body::Body;
 use super::view::AnswerView;
 use crate::generator::Permit;
-use crate::twins::{Answer, AnswerRequest, Event};
+use crate::twins::{Answer, AnswerRequest, Event, spoken};
 
 mod embeddings;
 mod error;
@@ -137,11 +137,15 @@ pub(super) async fn chat_completions(
     let request = Request::Ask { question };
     let sampling = body.sampling(state.twins.config().sampling(&request))?;
     // So that an unknown model is a 404 and not the first event of a stream.
+    // These clients send the whole conversation each time, so its beginning is what it is known by.
+    let beginning = history.first().map_or_else(|| spoken(&request), |message| message.content.clone());
     let (twins, name) = (state.twins.clone(), body.model.clone());
-    tokio::task::spawn_blocking(move || twins.twin(&name)).await.map_err(ApiError::internal)??;
+    let twin = tokio::task::spawn_blocking(move || twins.twin_for(&name, &beginning, None));
+    let release = twin.await.map_err(ApiError::internal)??.release.map(|release| release.number);
     let permit = state.admit()?;
     let request = AnswerRequest {
         model: body.model.clone(),
+        release,
         request,
         history,
         instructions,

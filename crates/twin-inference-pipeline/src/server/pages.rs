@@ -12,7 +12,7 @@ const STYLE: &str = "text/css; charset=utf-8";
 const ICON: &str = "image/svg+xml";
 
 /// Path, media type and content of each file.
-const FILES: [(&str, &str, &str); 8] = [
+const FILES: [(&str, &str, &str); 10] = [
     ("/", HTML, include_str!("../pages/index.html")),
     ("/style.css", STYLE, include_str!("../pages/style.css")),
     ("/icon.svg", ICON, include_str!("../pages/icon.svg")),
@@ -20,6 +20,8 @@ const FILES: [(&str, &str, &str); 8] = [
     ("/server.js", SCRIPT, include_str!("../pages/server.js")),
     ("/element.js", SCRIPT, include_str!("../pages/element.js")),
     ("/answer.js", SCRIPT, include_str!("../pages/answer.js")),
+    ("/releases", HTML, include_str!("../pages/releases.html")),
+    ("/releases.js", SCRIPT, include_str!("../pages/releases.js")),
     ("/sources.js", SCRIPT, include_str!("../pages/sources.js")),
 ];
 

@@ -14,7 +14,7 @@ use twin_models::prompt::{PromptError, Request};
 use super::prepare::{Prepared, spoken};
 use super::{Trace, TwinError, Twins};
 use crate::cite::{Patience, Piece};
-use crate::conversations::ConversationError;
+use crate::conversations::{ConversationError, Outcome, OutcomeKind};
 use crate::generator::{Permit, SubmitError, nothing};
 use crate::retrieve::{FoundPassage, RetrieveError};
 
@@ -23,6 +23,8 @@ use crate::retrieve::{FoundPassage, RetrieveError};
 pub struct AnswerRequest {
     /// A model name, as [`Twins::twin`] takes it.
     pub model: String,
+    /// The release that answers, where it is not the one that serves: a conversation stays with its release.
+    pub release: Option<u32>,
     pub request: Request,
     /// The conversation so far, oldest first.
     pub history: Vec<ChatMessage>,
@@ -39,6 +41,7 @@ impl AnswerRequest {
     pub fn new(model: impl Into<String>, request: Request) -> Self {
         Self {
             model: model.into(),
+            release: None,
             request,
             history: Vec::new(),
             instructions: None,
@@ -151,10 +154,23 @@ impl Twins {
             Some(conversation) if !answer.text.is_empty() => {
                 let message = ChatMessage::assistant(&answer.text);
                 self.parts.conversations.add(conversation, &message, Some(&answer.trace)).await?;
+                self.count(conversation, &answer.trace).await?;
             }
             _ => {}
         }
         Ok(answer)
+    }
+
+    /// Counts an answer for its release: how long it took, and that it was neither copied nor asked for again so far.
+    async fn count(&self, conversation: &str, trace: &Trace) -> Result<(), ConversationError> {
+        let Some(release) = trace.release.filter(|_| trace.finish_reason != "cancelled") else { return Ok(()) };
+        for (kind, value) in
+            [(OutcomeKind::Seconds, trace.total_seconds), (OutcomeKind::Copied, 0.0), (OutcomeKind::Regenerated, 0.0)]
+        {
+            let outcome = Outcome { release, conversation: conversation.to_owned(), kind, value };
+            self.parts.conversations.record(&trace.author, &outcome).await?;
+        }
+        Ok(())
     }
 
     /// Lets the model write and passes on what it writes, until patience is over.

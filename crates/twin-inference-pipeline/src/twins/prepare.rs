@@ -32,7 +32,7 @@ impl Twins {
     /// Finds the twin and its passages and renders the prompt. Blocking.
     pub(super) fn prepare(&self, asked: &AnswerRequest) -> Result<Prepared, AnswerError> {
         let parts = &self.parts;
-        let twin = self.twin(&asked.model)?;
+        let twin = self.twin_of(&asked.model, asked.release)?;
         let mut retrieval = self.passages_for(&twin, asked)?;
         let asks = matches!(asked.request, Request::Ask { .. });
         let abstention = (asks && !retrieval.trace.relevant).then_some(ABSTENTION);

@@ -13,10 +13,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 use twin_domain::model_registry::Candidate;
-use twin_domain::release::Promotion;
+use twin_domain::release::{ChangeKind, Promotion};
 use twin_domain::{
-    Author, AuthorId, Chunk, ChunkId, ChunkKind, Document, DocumentId, DocumentInfo, EmbeddedChunk, FeatureStore,
-    FeatureView, FeatureViewId, ModelRegistry, ModelVersion, ModelVersionId, PromptVersion, RegistryError, Release,
+    Author, AuthorId, Change, Chunk, ChunkId, ChunkKind, Document, DocumentId, DocumentInfo, EmbeddedChunk,
+    FeatureStore, FeatureView, FeatureViewId, Gate, ModelRegistry, ModelVersion, ModelVersionId, Occasion,
+    PromptVersion, RegistryError, Release,
 };
 use twin_feature_store::InMemoryFeatureStore;
 use twin_inference_pipeline::conversations::Conversations;
@@ -74,11 +75,30 @@ impl House {
 
     pub async fn configured(model: ScriptedModel, config: InferenceConfig, server: ServerConfig) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let model = Arc::new(model);
         let registry = Arc::new(MemoryRegistry::new(directory.path()));
+        let door = Arc::clone(&registry) as Arc<dyn ModelRegistry>;
+        Self::of(directory, model, config, server, registry, door).await
+    }
+
+    /// A house whose releases are in another registry than the one in memory.
+    pub async fn registered(model: ScriptedModel, config: InferenceConfig, registry: Arc<dyn ModelRegistry>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let unused = Arc::new(MemoryRegistry::new(directory.path()));
+        Self::of(directory, model, config, ServerConfig::default(), unused, registry).await
+    }
+
+    async fn of(
+        directory: TempDir,
+        model: ScriptedModel,
+        config: InferenceConfig,
+        server: ServerConfig,
+        registry: Arc<MemoryRegistry>,
+        door: Arc<dyn ModelRegistry>,
+    ) -> Self {
+        let model = Arc::new(model);
         let parts = TwinParts {
             store: Arc::new(store()),
-            registry: Arc::clone(&registry) as Arc<dyn ModelRegistry>,
+            registry: door,
             embedder: Arc::new(ScriptedEmbedder::default()),
             model: model.clone(),
             prompts: PromptSet::builtin().unwrap(),
@@ -276,7 +296,12 @@ impl ModelRegistry for MemoryRegistry {
         Ok(serving.iter().filter(|release| release.author == *author).cloned().collect())
     }
 
-    fn promote(&self, author: &AuthorId, _: u32, _: &str) -> Result<(), RegistryError> {
+    fn release(&self, author: &AuthorId, number: u32) -> Result<Release, RegistryError> {
+        let found = self.releases(author)?.into_iter().find(|release| release.number == number);
+        found.map_or_else(|| Self::missing(number), Ok)
+    }
+
+    fn change(&self, author: &AuthorId, _: &Change, _: &Occasion) -> Result<Promotion, RegistryError> {
         Self::missing(author)
     }
 
@@ -284,7 +309,17 @@ impl ModelRegistry for MemoryRegistry {
         Ok(self.releases(author)?.pop())
     }
 
-    fn history(&self, _: &AuthorId) -> Result<Vec<Promotion>, RegistryError> {
-        Ok(vec![])
+    fn history(&self, author: &AuthorId) -> Result<Vec<Promotion>, RegistryError> {
+        let promotion = |release: Release| Promotion {
+            release: release.number,
+            kind: ChangeKind::Promote,
+            arms: vec![],
+            shadow: None,
+            gate: Gate::NotAsked,
+            by: "a test".to_owned(),
+            reason: String::new(),
+            at: Timestamp::UNIX_EPOCH,
+        };
+        Ok(self.releases(author)?.into_iter().map(promotion).collect())
     }
 }

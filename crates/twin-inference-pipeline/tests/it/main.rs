@@ -12,3 +12,5 @@ mod guard;
 mod listen;
 /// The API that OpenAI clients speak.
 mod openai;
+/// Promoting, rolling back, splitting and shadowing under readers.
+mod releases;

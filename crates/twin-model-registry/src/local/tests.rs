@@ -7,6 +7,10 @@ fn ada() -> AuthorId {
     AuthorId::parse("ada").unwrap()
 }
 
+fn because(reason: &str) -> Occasion {
+    Occasion::new("ada", reason)
+}
+
 fn candidate(seed: u64) -> Candidate {
     let prompt = PromptVersion("p".into());
     let view: FeatureViewId = serde_json::from_str("\"features-x\"").unwrap();
@@ -52,7 +56,9 @@ fn a_damaged_file_is_named_and_does_not_begin_to_serve() {
     let path = registry.open(&version.id).unwrap().join("adapter_model.safetensors");
     fs::remove_file(&path).unwrap();
     fs::write(&path, "W").unwrap();
-    for error in [registry.open(&version.id).unwrap_err(), registry.promote(&ada(), release.number, "r").unwrap_err()] {
+    for error in
+        [registry.open(&version.id).unwrap_err(), registry.promote(&ada(), release.number, &because("r")).unwrap_err()]
+    {
         assert!(error.to_string().contains("adapter_model.safetensors"), "{error}");
     }
     assert_eq!(registry.serving(&ada()).unwrap(), None);
@@ -65,15 +71,15 @@ fn promotions_and_rollbacks_stay_on_record() {
     for seed in [1, 2] {
         let version = registry.register(&candidate(seed), files("w").path()).unwrap();
         let release = registry.create_release(&version.id, &version.feature_view, &version.prompt).unwrap();
-        registry.promote(&ada(), release.number, "better").unwrap();
-        registry.promote(&ada(), release.number, "again").unwrap();
+        registry.promote(&ada(), release.number, &because("better")).unwrap();
+        registry.promote(&ada(), release.number, &because("again")).unwrap();
     }
     assert_eq!(registry.serving(&ada()).unwrap().unwrap().number, 2);
-    registry.promote(&ada(), 1, "back").unwrap();
+    registry.promote(&ada(), 1, &because("back")).unwrap();
     assert_eq!(registry.serving(&ada()).unwrap().unwrap().number, 1);
     let history: Vec<u32> = registry.history(&ada()).unwrap().iter().map(|promotion| promotion.release).collect();
     assert_eq!(history, [1, 2, 1]);
-    assert!(registry.promote(&ada(), 9, "no").is_err());
+    assert!(registry.promote(&ada(), 9, &because("no")).is_err());
 }
 
 #[test]
@@ -84,7 +90,7 @@ fn a_promotion_that_a_crash_cut_short_is_as_if_it_had_not_been() {
     let release = registry.create_release(&version.id, &version.feature_view, &version.prompt).unwrap();
     fs::write(place.path().join("ada/history.jsonl"), "\n{\"release\":7,\"rea").unwrap();
     assert_eq!(registry.serving(&ada()).unwrap(), None);
-    registry.promote(&ada(), release.number, "first").unwrap();
+    registry.promote(&ada(), release.number, &because("first")).unwrap();
     assert_eq!(registry.serving(&ada()).unwrap().unwrap().number, 1);
 }
 

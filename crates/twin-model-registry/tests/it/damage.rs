@@ -3,7 +3,7 @@ use std::path::Path;
 use twin_domain::{ModelRegistry, ModelVersion, RegistryError};
 use twin_model_registry::LocalRegistry;
 
-use crate::fixture::{ada, candidate, files};
+use crate::fixture::{ada, because, candidate, files};
 
 #[test]
 fn every_changed_byte_of_a_version_is_seen_and_the_file_is_named() {
@@ -77,15 +77,15 @@ fn a_line_of_the_history_that_a_crash_cut_short_is_as_if_it_had_not_been() {
         registry.create_release(&other.id, &other.feature_view, &other.prompt).unwrap();
     }
     registry.create_release(&version.id, &version.feature_view, &version.prompt).unwrap();
-    registry.promote(&ada(), 1, "first").unwrap();
+    registry.promote(&ada(), 1, &because("first")).unwrap();
     let file = place.path().join("registry/ada/history.jsonl");
     let before = std::fs::read(&file).unwrap();
-    registry.promote(&ada(), 2, "second").unwrap();
+    registry.promote(&ada(), 2, &because("second")).unwrap();
     let after = std::fs::read(&file).unwrap();
     for end in before.len()..after.len() {
         std::fs::write(&file, &after[..end]).unwrap();
         assert_eq!(registry.serving(&ada()).unwrap().unwrap().number, 1, "cut at {end}");
-        registry.promote(&ada(), 3, "third").unwrap();
+        registry.promote(&ada(), 3, &because("third")).unwrap();
         let releases: Vec<u32> = registry.history(&ada()).unwrap().iter().map(|entry| entry.release).collect();
         assert_eq!(releases, [1, 3], "cut at {end}");
     }
@@ -96,7 +96,7 @@ fn a_line_of_the_history_that_is_damaged_is_not_passed_over() {
     let place = tempfile::tempdir().unwrap();
     let (registry, version) = registered(place.path());
     registry.create_release(&version.id, &version.feature_view, &version.prompt).unwrap();
-    registry.promote(&ada(), 1, "first").unwrap();
+    registry.promote(&ada(), 1, &because("first")).unwrap();
     let file = place.path().join("registry/ada/history.jsonl");
     let mut text = std::fs::read(&file).unwrap();
     text[0] = 0xff;

@@ -2,10 +2,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use twin_domain::model_registry::Candidate;
-use twin_domain::{AuthorId, BaseModel, Digest, FeatureViewId, PromptVersion, TrainingSetId};
+use twin_domain::{AuthorId, BaseModel, Digest, FeatureViewId, Occasion, PromptVersion, TrainingSetId};
 
 pub fn ada() -> AuthorId {
     AuthorId::parse("ada").unwrap()
+}
+
+/// Ada does it.
+pub fn because(reason: &str) -> Occasion {
+    Occasion::new("ada", reason)
 }
 
 /// Candidate `n`: another one for every `n`.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use twin_domain::ModelRegistry;
 use twin_model_registry::LocalRegistry;
 
-use crate::fixture::{ada, candidate, files};
+use crate::fixture::{ada, because, candidate, files};
 
 const DIRECTORY: &str = "TWIN_TEST_KILL_DIRECTORY";
 const CANDIDATES: u64 = 6;
@@ -60,7 +60,7 @@ fn register_all(place: &Path, promoted: impl Fn(u32)) {
     for n in 0..CANDIDATES {
         let version = registry.register(&candidate(n), &place.join(format!("candidate-{n}"))).unwrap();
         let release = registry.create_release(&version.id, &version.feature_view, &version.prompt).unwrap();
-        registry.promote(&ada(), release.number, "better").unwrap();
+        registry.promote(&ada(), release.number, &because("better")).unwrap();
         promoted(release.number);
     }
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use twin_domain::ModelRegistry;
 use twin_model_registry::LocalRegistry;
 
-use crate::fixture::{ada, candidate, files};
+use crate::fixture::{ada, because, candidate, files};
 
 const DIRECTORY: &str = "TWIN_TEST_TOGETHER_DIRECTORY";
 const CANDIDATE: &str = "TWIN_TEST_TOGETHER_CANDIDATE";
@@ -58,7 +58,7 @@ fn promotions_at_once_are_all_on_record() {
     std::thread::scope(|scope| {
         for release in 1..=4 {
             let registry = &registry;
-            scope.spawn(move || registry.promote(&ada(), release, "at once").unwrap());
+            scope.spawn(move || registry.promote(&ada(), release, &because("at once")).unwrap());
         }
     });
     let history = registry.history(&ada()).unwrap();

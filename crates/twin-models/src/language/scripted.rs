@@ -124,7 +124,8 @@ impl LanguageModel for ScriptedModel {
         self.encode(&self.render_chat(messages, add_generation_prompt)?)
     }
 
-    /// Any folder holds an adapter, a tiny one of zeros.
+    /// Any folder holds an adapter, a tiny one of zeros. Its alpha is the `lora_alpha` of the folder's `adapter_config.json`,
+    /// where there is one, so that a script can tell one adapter from another.
     fn load_adapter(&self, directory: &Path) -> Result<Adapter, AdapterError> {
         std::fs::read_dir(directory).map_err(|source| AdapterError::Read { path: directory.to_owned(), source })?;
         let sizes = Architecture {
@@ -140,7 +141,12 @@ impl LanguageModel for ScriptedModel {
             context_length: 8,
             variant: Variant::default(),
         };
-        let config = LoraConfig { rank: 1, target_modules: vec![Projection::Query], ..LoraConfig::default() };
+        let text = std::fs::read_to_string(directory.join("adapter_config.json")).unwrap_or_default();
+        let stated = serde_json::from_str::<serde_json::Value>(&text).ok();
+        let alpha = stated.and_then(|config| config["lora_alpha"].as_f64()).map(|alpha| alpha as f32);
+        let default = LoraConfig::default();
+        let alpha = alpha.unwrap_or(default.alpha);
+        let config = LoraConfig { rank: 1, alpha, target_modules: vec![Projection::Query], ..default };
         Ok(Adapter::zero(config, &sizes)?)
     }
 

@@ -77,7 +77,9 @@ pub async fn run(wiring: &Wiring, arguments: QuickstartArguments) -> anyhow::Res
         Some(release) => {
             output::line(format!("  release {} of {} serves {}", release.number, release.author, release.model))
         }
-        None => output::line("  the adapter does not help yet, so nothing was promoted; more steps may change that"),
+        None => output::line(
+            "  the adapter does not help yet or does not pass the gate, so nothing was promoted; more steps may change that",
+        ),
     }
 
     let answers = answers(wiring, author, &made).await?;

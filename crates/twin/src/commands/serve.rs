@@ -29,9 +29,11 @@ pub async fn run(wiring: &Wiring, bind: Option<String>) -> anyhow::Result<bool> 
     let cancel = wiring.cancel.clone();
     let stop = async move { stopped(&cancel).await };
     let desk = desk(wiring).await?;
+    let follow = Arc::clone(&twins).follow();
     let state = ServerState::new(twins, config).with_routes(features::api(desk.clone()), features::pages());
     tokio::select! {
         () = server::serve(listener, state, stop) => {}
+        () = follow => {}
         () = sync::on_schedule(&desk, wiring.config.features.sync_every_hours) => {}
     }
     // What is being brought ends at a safe place; killing it would be safe, too.
@@ -69,6 +71,7 @@ pub async fn twins_of(wiring: &Wiring, store: Arc<dyn FeatureStore>) -> anyhow::
         conversations: Conversations::open(&wiring.config.conversations()).await?,
         config: InferenceConfig {
             queue: wiring.config.server.queue,
+            adapters: wiring.config.server.adapters,
             retrieval: wiring.config.retrieval.clone(),
             ..InferenceConfig::default()
         },

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use twin_domain::{
-    Author, AuthorId, Example, ModelRegistry, ModelVersion, ModelVersionId, Release, Split, TrainingSet, TrainingSetId,
+    Author, AuthorId, Change, Example, ModelRegistry, ModelVersion, ModelVersionId, Occasion, Release, Split,
+    TrainingSet, TrainingSetId,
 };
 use twin_models::language::{Adapter, LanguageModel, Llama};
 use twin_training_pipeline::evaluate::{EvaluationConfig, EvaluationReport, table};
@@ -20,6 +21,7 @@ use crate::wiring::{Wiring, blocking};
 
 use super::dataset;
 use super::evaluation::{Subject, prepared};
+use super::release::gate;
 
 pub async fn run(wiring: &Wiring, arguments: TrainArguments) -> anyhow::Result<bool> {
     let (author, lesson) = match &arguments.resume {
@@ -45,7 +47,8 @@ pub async fn run(wiring: &Wiring, arguments: TrainArguments) -> anyhow::Result<b
         }
         None => output::remark(format!(
             "{} does not predict the author's new posts better than the base does, or clearly worse than the version it came \
-             from does, so nothing was promoted; `twin release promote {}` does it all the same",
+             from does, or does not pass the gate, so nothing was promoted; `twin release promote {} --force` does it all \
+             the same",
             made.version.id, made.version.id
         )),
     }
@@ -296,20 +299,23 @@ pub async fn evaluation(
     .await
 }
 
-/// Lets a version serve if it helps. `None` when it does not.
+/// Lets a version serve if it helps and passes the gate. `None` when it does not.
 pub fn promote(wiring: &Wiring, made: &Made) -> anyhow::Result<Option<Release>> {
     if !made.helps() {
         return Ok(None);
     }
     let registry = wiring.registry()?;
     let version = &made.version;
+    let asked = gate::ask(wiring, &version.id, None)?;
+    let Some(gate) = gate::record(asked.as_ref(), false) else {
+        asked.iter().for_each(|(report, _)| gate::print(report));
+        return Ok(None);
+    };
     let release = registry.create_release(&version.id, &version.feature_view, &version.prompt)?;
     let gain = made.evaluation.author.gain();
-    registry.promote(
-        &version.id.author,
-        release.number,
-        &format!("gains {gain:.3} bits per byte on held-out posts"),
-    )?;
+    let occasion = Occasion::new("twin train", format!("gains {gain:.3} bits per byte on held-out posts"));
+    let change = Change::Promote { release: release.number, gate };
+    registry.change(&version.id.author, &change, &occasion)?;
     Ok(Some(release))
 }
 

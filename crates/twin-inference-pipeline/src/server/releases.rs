@@ -1,0 +1,77 @@
+//! How releases fare: what readers say of answers, and the report that the page shows.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::ServerState;
+use super::body::Body;
+use super::openai::ApiError;
+use crate::conversations::{Outcome, OutcomeKind, edit_distance};
+use crate::experiment::{ExperimentError, report};
+
+/// What became of the last answer of a conversation.
+#[derive(Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+enum Said {
+    /// The reader found it helpful, or did not.
+    Helpful { helpful: bool },
+    /// The reader took a copy.
+    Copied,
+    /// The reader asked for another answer.
+    Regenerated,
+    /// The author published this in the end.
+    Published { text: String },
+}
+
+#[derive(Deserialize)]
+pub(super) struct OutcomeRequest {
+    conversation: String,
+    #[serde(flatten)]
+    said: Said,
+}
+
+/// Records what became of an answer. Of an author without releases there is nothing to compare, so nothing is kept.
+pub(super) async fn outcome(
+    State(state): State<ServerState>,
+    Body(body): Body<OutcomeRequest>,
+) -> Result<StatusCode, ApiError> {
+    let conversations = state.twins.conversations();
+    let (release, text) = conversations.last_answer(&body.conversation).await?;
+    let author = conversations.get(&body.conversation).await?.summary.author;
+    let Some(release) = release else { return Ok(StatusCode::NO_CONTENT) };
+    let (kind, value) = match body.said {
+        Said::Helpful { helpful } => (OutcomeKind::Helpful, f64::from(u8::from(helpful))),
+        Said::Copied => (OutcomeKind::Copied, 1.0),
+        Said::Regenerated => (OutcomeKind::Regenerated, 1.0),
+        Said::Published { text: published } => {
+            // Both texts are within the limit of a request's size.
+            let distance = tokio::task::spawn_blocking(move || edit_distance(&text, &published));
+            (OutcomeKind::EditDistance, distance.await.map_err(ApiError::internal)?)
+        }
+    };
+    conversations.record(&author, &Outcome { release, conversation: body.conversation, kind, value }).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The report of every author with a release.
+pub(super) async fn all(State(state): State<ServerState>) -> Result<Response, ApiError> {
+    let (twins, mut reports) = (state.twins.clone(), Vec::new());
+    let authors = tokio::task::spawn_blocking(move || twins.authors()).await.map_err(ApiError::internal)??;
+    for author in authors {
+        let parts = &state.twins.parts;
+        reports.extend(report(parts.registry.as_ref(), &parts.conversations, &author.id).await?);
+    }
+    Ok(Json(reports).into_response())
+}
+
+impl From<ExperimentError> for ApiError {
+    fn from(error: ExperimentError) -> Self {
+        match error {
+            ExperimentError::Registry(error) => crate::twins::TwinError::from(error).into(),
+            ExperimentError::Conversations(error) => error.into(),
+        }
+    }
+}

@@ -106,7 +106,7 @@ async fn fifty_readers_notice_nothing_of_a_hundred_changes() {
         })
         .collect();
     let operator = tokio::task::spawn_blocking(move || {
-        for n in 0..100_u32 {
+        for n in 0..140_u32 {
             let release = n / 4 % RELEASES + 1;
             let change = match n % 4 {
                 0 => Change::Promote { release, gate: Gate::NotAsked },
@@ -132,7 +132,8 @@ async fn fifty_readers_notice_nothing_of_a_hundred_changes() {
             *answered.entry(release).or_default() += 1;
         }
     }
-    assert!(changes > 90, "{changes} changes");
+    // Some ask for what is so already, or for more going back than there is.
+    assert!(changes >= 100, "{changes} changes");
     assert!(answered.len() >= 3 && answered.values().sum::<usize>() >= 200, "{answered:?}");
     assert!(house.twins.ready_models().len() <= 2);
     assert_eq!(house.twins.admit().map(drop), Ok(()), "every place was given back");

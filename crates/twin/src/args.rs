@@ -405,6 +405,8 @@ pub enum RegistryCommand {
     /// Show a version with its lineage
     Show { model: ModelVersionId },
     /// Take an adapter that was trained elsewhere in PEFT's layout; it is measured and registered
+    // Not in the menu before it has been run on an adapter from elsewhere from end to end.
+    #[command(hide = true)]
     Import(ImportArguments),
     /// Check every file against its digest
     Verify {

@@ -24,6 +24,8 @@ pub enum BenchCommand {
     /// How well and how fast main texts are found in pages, beside trafilatura
     Extraction(ExtractionArguments),
     /// How fast an adapter is trained, beside what the machine can multiply
+    // Not in the menu before it has been run beside its peer from end to end.
+    #[command(hide = true)]
     Train(TrainBenchArguments),
     /// Every known trick on every measure, and what stops it; prints a Markdown table
     Cheats(CheatsArguments),

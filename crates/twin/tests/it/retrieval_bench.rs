@@ -66,7 +66,7 @@ fn a_suite_is_measured_by_stage_and_drawn() {
         "a query without judgements is no query"
     );
     let stages = tiny["stages"].as_array().unwrap();
-    assert_eq!(stages.len(), 6);
+    assert_eq!(stages.len(), 7);
     assert!(stages.iter().all(|stage| stage["means"][0] == 1.0), "{stages:?}");
     assert!(fs_err::read_to_string(dir.path().join("chart.svg")).unwrap().contains("tiny, nDCG@10"));
 }

@@ -143,8 +143,7 @@ impl LocalRegistry {
         let format = self.format()?;
         let lock = || -> io::Result<AuthorLock> {
             if format != Some(FORMAT) {
-                let file = FormatFile { format: FORMAT };
-                durable::write(&self.directory.join(FORMAT_FILE), &json(&file)?)?;
+                self.write_format()?;
             }
             let directory = self.author(author);
             if !directory.join("releases").is_dir() {
@@ -164,6 +163,14 @@ impl LocalRegistry {
             Ok(AuthorLock { _file: file })
         };
         lock().map_err(unwritable(&self.directory, "lock the author"))
+    }
+
+    /// Writes the format, one process at a time: they would take the file from under each other.
+    fn write_format(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.directory)?;
+        let lock = fs::File::options().create(true).append(true).open(self.directory.join("format.lock"))?;
+        lock.file().lock()?;
+        durable::write(&self.directory.join(FORMAT_FILE), &json(&FormatFile { format: FORMAT })?)
     }
 
     fn read<T: DeserializeOwned>(&self, path: &Path, what: &str) -> Result<T, RegistryError> {

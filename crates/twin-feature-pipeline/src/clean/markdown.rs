@@ -39,7 +39,7 @@ pub(crate) fn check_nesting(text: &str) -> Result<(), Rejection> {
 /// Cleans the body of a Markdown post.
 pub(crate) fn clean(body: &str) -> String {
     let text = body.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
-    let text = without_comments(&text);
+    let text = without_comments(text);
     let text = without_trailing_spaces(&text);
     let start = text.find(|c| c != '\n').unwrap_or(text.len());
     // The first line may be indented code, so only whole empty lines go.
@@ -108,10 +108,20 @@ pub(crate) fn code_ranges(text: &str) -> Vec<Range<usize>> {
     ranges
 }
 
-fn without_comments(text: &str) -> String {
-    if !text.contains("<!--") {
-        return text.to_owned();
+/// Takes comments out, again and again: without one, what stands behind it may become the fence of a block of code, and
+/// another comment is no longer in code.
+fn without_comments(mut text: String) -> String {
+    while text.contains("<!--") {
+        let less = with_fewer_comments(&text);
+        if less.len() == text.len() {
+            break;
+        }
+        text = less;
     }
+    text
+}
+
+fn with_fewer_comments(text: &str) -> String {
     let code = code_ranges(text);
     // A comment that runs into code is none: code ends what stands before it.
     let touches_code = |start: usize, end: usize| {

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use qdrant_edge::{
@@ -45,7 +47,7 @@ impl Shard {
     pub fn load(path: &Path, name: &str, view: &FeatureView, options: &StoreOptions) -> Result<Self, StoreError> {
         guard::reading(name, || {
             trim_log(path)?;
-            EdgeShard::load(path, Some(engine_config(view, options))).map(|shard| Self { engine: Some(shard) })
+            load(path, view, options).map(|shard| Self { engine: Some(shard) })
         })
     }
 
@@ -103,6 +105,21 @@ impl Drop for Shard {
         let shard = self.engine.take();
         if catch_unwind(AssertUnwindSafe(|| drop(shard))).is_err() {
             tracing::error!("a collection was not flushed when it was closed");
+        }
+    }
+}
+
+/// Opens the engine's shard. This process has the store's lock, so that nobody else has the engine's; but a process that
+/// this one is just starting may hold a copy of it for a moment, from before it became another program.
+fn load(path: &Path, view: &FeatureView, options: &StoreOptions) -> OperationResult<EdgeShard> {
+    const PATIENCE: Duration = Duration::from_millis(800);
+    let begun = Instant::now();
+    loop {
+        match EdgeShard::load(path, Some(engine_config(view, options))) {
+            Err(error) if begun.elapsed() < PATIENCE && error.to_string().contains("WouldBlock") => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            loaded => return loaded,
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod server;
 pub mod source;
 pub mod views;
 pub mod warehouse;
+pub mod workers;
 
 pub use self::ingest::{
     IngestError, IngestOptions, Synced, build_view, feature_view, forget, ingest, remove_source, sync,

@@ -184,6 +184,8 @@ pub struct RetrievalDiff {
     pub mrr_at_10: [f64; 2],
     /// The share of questions with the known document first, in the first view and in the second.
     pub success_at_1: [f64; 2],
+    /// The reciprocal rank of each of them among the first ten, 0 where it is not there, in the first view and in the second.
+    pub reciprocal_ranks: Vec<[f64; 2]>,
 }
 
 /// Asks two views the same questions. Both must be of the embedder that is given.
@@ -217,17 +219,16 @@ pub fn compare_retrieval(
         sum.same_first += f64::from(u8::from(ranked[0].first() == ranked[1].first()));
         let Some(answer) = answer else { continue };
         sum.with_answer += 1;
-        for (index, ranked) in ranked.iter().enumerate() {
-            let rank = ranked.iter().position(|document| document == answer);
-            sum.mrr_at_10[index] += rank.map_or(0.0, |rank| 1.0 / (rank as f64 + 1.0));
-            sum.success_at_1[index] += f64::from(u8::from(rank == Some(0)));
-        }
+        let ranks = ranked.map(|ranked| ranked.iter().position(|document| document == answer));
+        sum.reciprocal_ranks.push(ranks.map(|rank| rank.map_or(0.0, |rank| 1.0 / (rank as f64 + 1.0))));
     }
     let mean = |sum: f64, of: usize| if of == 0 { 0.0 } else { sum / of as f64 };
     sum.overlap_at_10 = mean(sum.overlap_at_10, sum.questions);
     sum.same_first = mean(sum.same_first, sum.questions);
-    sum.mrr_at_10 = sum.mrr_at_10.map(|value| mean(value, sum.with_answer));
-    sum.success_at_1 = sum.success_at_1.map(|value| mean(value, sum.with_answer));
+    let of_all = |share: fn(f64) -> f64| {
+        [0, 1].map(|view| mean(sum.reciprocal_ranks.iter().map(|ranks| share(ranks[view])).sum(), sum.with_answer))
+    };
+    (sum.mrr_at_10, sum.success_at_1) = (of_all(|rank| rank), of_all(f64::floor));
     Ok(sum)
 }
 

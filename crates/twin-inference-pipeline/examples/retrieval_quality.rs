@@ -70,7 +70,7 @@ fn measure(
     question: &Question,
     tally: &mut Tally,
 ) -> Result<(), Failure> {
-    let corpus = Corpus { store, embedder, view, author: &author.id, author_name: &author.name };
+    let corpus = Corpus { store, embedder, view, author: &author.id, author_name: &author.name, model: None };
     let count = |text: &str| embedder.count_tokens(text);
     let found = retrieve(&corpus, &question.question, &Filter::default(), &RetrievalConfig::default(), &count)?;
     let anchors = Evidence::new(found.passages.clone(), embedder)?.quotations(&question.question, embedder)?;

@@ -9,6 +9,7 @@ use twin_domain::{
     StoreError,
 };
 use twin_models::embedding::{EmbedError, Embedder};
+use twin_models::language::{GenerateError, LanguageModel};
 use twin_models::prompt::Passage;
 
 pub use self::expand::Expansion;
@@ -45,7 +46,7 @@ pub struct RetrievalConfig {
     pub max_per_document: usize,
     /// Whether dates and tags that a question names ("posts of 2021") say where to search.
     pub filters_from_question: bool,
-    /// Whether words of what is found first are searched for, too.
+    /// Whether words of what is found first, or of what the model answers, are searched for, too.
     pub expansion: Expansion,
     /// What the nearness of a chunk must come to, so that the question can be answered from it. Nearness is its cosine
     /// similarity plus the next two, weighed.
@@ -101,6 +102,8 @@ pub enum RetrieveError {
     Embed(#[from] EmbedError),
     #[error("the feature store could not be searched")]
     Store(#[from] StoreError),
+    #[error("the language model could not expand the question")]
+    Expand(#[from] GenerateError),
 }
 
 /// Where to search.
@@ -113,6 +116,8 @@ pub struct Corpus<'a> {
     pub author: &'a AuthorId,
     /// The author's name, which says nothing of a question's subject.
     pub author_name: &'a str,
+    /// What expands questions where [`Expansion::Model`] is configured; without it they are not expanded.
+    pub model: Option<&'a dyn LanguageModel>,
 }
 
 /// A passage that was found, with its citation number.
@@ -235,9 +240,13 @@ pub fn retrieve(
         query.filter = filter.clone();
         found = corpus.store.query(corpus.view, &query)?;
     }
-    let mut added = Vec::new();
-    if config.expansion == Expansion::Rules && config.searches.lexical() {
-        added = expand::words(&asked.text, corpus.author_name, &found);
+    let added = match (config.expansion, corpus.model) {
+        _ if !config.searches.lexical() => Vec::new(),
+        (Expansion::Rules, _) => expand::words(&asked.text, corpus.author_name, &found),
+        (Expansion::Model, Some(model)) => expand::written(model, &asked.text, corpus.author_name)?,
+        _ => Vec::new(),
+    };
+    if !added.is_empty() {
         query.text = format!("{} {}", asked.text, added.join(" "));
         found = corpus.store.query(corpus.view, &query)?;
     }

@@ -154,7 +154,8 @@ impl LocalRegistry {
             }
             let file = fs::File::options().create(true).append(true).open(directory.join("lock"))?;
             file.file().lock()?;
-            for entry in fs::read_dir(directory.join("versions"))? {
+            // Not among the versions, of which there may be many to look through.
+            for entry in fs::read_dir(&directory)? {
                 let entry = entry?;
                 if entry.file_name().to_string_lossy().starts_with("tmp-") {
                     fs::remove_dir_all(entry.path())?;
@@ -221,7 +222,7 @@ impl LocalRegistry {
         let _lock = self.lock(&author)?;
         taken("locked");
         let versions = self.author(&author).join("versions");
-        let place = versions.join(format!("tmp-{}", uuid::Uuid::new_v4()));
+        let place = self.author(&author).join(format!("tmp-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&place).map_err(unwritable(&self.directory, "make a directory"))?;
         let mut digests = BTreeMap::new();
         for name in names {
@@ -236,11 +237,12 @@ impl LocalRegistry {
         version.files = digests;
         version.content = content_digest(&version);
         // A damaged version is none that could be found again; the same content is then registered anew.
-        if let Some(same) = self.version_with(&author, &version.content)? {
+        let given = self.numbers(&author, "versions", version_number)?;
+        if let Some(same) = self.version_with(&author, &version.content, given.len())? {
             fs::remove_dir_all(&place).map_err(failed("remove a directory"))?;
             return Ok(same);
         }
-        version.id.number = self.free_number(&author, version.id.number)?;
+        version.id.number = self.free_number(&author, version.id.number, &given)?;
         let publish = || -> io::Result<()> {
             let manifest = json(&version)?;
             durable::write(&place.join(SUMS), sums(&version.files, &manifest).as_bytes())?;
@@ -260,11 +262,11 @@ impl LocalRegistry {
         Ok(version)
     }
 
-    /// The number that was wanted, if it is free and not 0, or the one after all that were ever given.
-    fn free_number(&self, author: &AuthorId, wanted: u32) -> Result<u32, RegistryError> {
-        let given = self.numbers(author, "versions", version_number)?;
+    /// The number that was wanted, if it is free and not 0, or the one after all that were ever given, of which `given`, in
+    /// order, are there.
+    fn free_number(&self, author: &AuthorId, wanted: u32, given: &[u32]) -> Result<u32, RegistryError> {
         let said = self.annotations(author)?;
-        let is_free = |number: &u32| !given.contains(number) && !said.contains_key(number);
+        let is_free = |number: &u32| given.binary_search(number).is_err() && !said.contains_key(number);
         let last = given.last().max(said.keys().next_back());
         let next = last.map_or(1, |last| last.saturating_add(1));
         Ok(Some(wanted).filter(|number| *number > 0).filter(is_free).unwrap_or(next))

@@ -56,6 +56,11 @@ pub trait Embedder: Send + Sync {
     /// How many tokens a text has, without the model's own start and end tokens.
     fn count_tokens(&self, text: &str) -> usize;
 
+    /// How many texts of like length are best given in one call.
+    fn batch(&self) -> usize {
+        64
+    }
+
     /// One vector for each text, in their order. Batches are sorted by length inside, so that little is padded.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use twin_domain::ModelVersionId;
-use twin_style::stats::{bootstrap_interval, mean};
+use twin_style::stats::{bootstrap_groups, bootstrap_interval, mean};
 
 use crate::evaluate::{Arm, ArmReport, Cost, DocumentBits, EvaluationReport};
 
@@ -21,10 +21,11 @@ const SEED: u64 = 17;
 #[serde(deny_unknown_fields)]
 pub struct Thresholds {
     pub bits_per_byte: BitsPerByte,
-    pub style: Increase,
+    pub style: Style,
     pub copying: Copying,
     pub fluency: Decrease,
-    pub retrieval: Increase,
+    pub groundedness: Groundedness,
+    pub retrieval: Decrease,
     pub speed: Speed,
 }
 
@@ -38,8 +39,9 @@ pub struct BitsPerByte {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Increase {
+pub struct Style {
     pub max_increase: f64,
+    pub max_loss_by_retrieval: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +55,13 @@ pub struct Decrease {
 pub struct Copying {
     pub max_share: f64,
     pub max_longest_run: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Groundedness {
+    pub max_decrease: f64,
+    pub min_statements: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -116,9 +125,19 @@ pub struct Measured<'a> {
     pub evaluation: Option<&'a EvaluationReport>,
 }
 
-/// Holds a candidate against the thresholds and the version in production.
-pub fn judge(candidate: &Measured<'_>, production: Option<&Measured<'_>>, thresholds: &Thresholds) -> GateReport {
-    let findings = match (candidate.evaluation, production.map(|production| production.evaluation)) {
+/// What the feature views of production and candidate find for the same questions: the reciprocal rank of the post that each
+/// question is about, in the one and in the other; or why that could not be measured.
+pub type Retrieval = Result<Vec<[f64; 2]>, String>;
+
+/// Holds a candidate against the thresholds and the version in production. `retrieval` is `None` where both answer from the
+/// same feature view.
+pub fn judge(
+    candidate: &Measured<'_>,
+    production: Option<&Measured<'_>>,
+    retrieval: Option<&Retrieval>,
+    thresholds: &Thresholds,
+) -> GateReport {
+    let mut findings = match (candidate.evaluation, production.map(|production| production.evaluation)) {
         (None, _) => vec![unmeasured("evaluation", 0.0, "the candidate has no evaluation that can be read")],
         (Some(new), None) => alone(new, thresholds),
         (Some(new), Some(None)) => {
@@ -129,6 +148,9 @@ pub fn judge(candidate: &Measured<'_>, production: Option<&Measured<'_>>, thresh
             alone(new, thresholds).into_iter().chain(against(new, old, thresholds)).collect()
         }
     };
+    if production.is_some() {
+        findings.push(ranking(retrieval, thresholds.retrieval.max_decrease));
+    }
     GateReport {
         candidate: candidate.model.clone(),
         production: production.map(|production| production.model.clone()),
@@ -175,7 +197,7 @@ fn alone(new: &EvaluationReport, thresholds: &Thresholds) -> Vec<Finding> {
     if let (Some(lora), Some(rag)) = (new.arm(Arm::Lora), new.arm(Arm::LoraRag)) {
         let loss = rag.style.function_words.author - lora.style.function_words.author;
         let detail = "style with retrieval less style without";
-        findings.push(increase("retrieval", loss, None, thresholds.retrieval.max_increase, detail));
+        findings.push(increase("style with retrieval", loss, None, thresholds.style.max_loss_by_retrieval, detail));
     }
     findings
 }
@@ -189,7 +211,63 @@ fn against(new: &EvaluationReport, old: &EvaluationReport, thresholds: &Threshol
         findings.push(fluency(arm, one, other, thresholds.fluency.max_decrease));
         findings.push(speed(arm, one.cost, other.cost, thresholds.speed.min_ratio));
     }
+    if let (Some(one), Some(other)) = (new.arm(Arm::LoraRag), old.arm(Arm::LoraRag)) {
+        findings.push(groundedness(one, other, &thresholds.groundedness));
+    }
     findings
+}
+
+/// The share of checkable statements that stand in what the model was given: how much of it production has more. The two
+/// wrote independently of each other, so each side's texts are drawn by themselves.
+fn groundedness(new: &ArmReport, old: &ArmReport, thresholds: &Groundedness) -> Finding {
+    let rule = format!("groundedness against production, {}", new.arm.label());
+    let counts = |report: &ArmReport| -> Vec<(f64, f64)> {
+        let grounding = report.samples.iter().filter_map(|sample| sample.grounding.as_ref());
+        grounding.map(|one| (one.checkable_recall * one.checkable as f64, one.checkable as f64)).collect()
+    };
+    let sides = [counts(old), counts(new)];
+    let checkable = sides.each_ref().map(|side| side.iter().map(|(_, checkable)| checkable).sum::<f64>());
+    if checkable.iter().any(|count| *count < thresholds.min_statements as f64) {
+        let detail = format!(
+            "{} and {} statements can be checked, {} are needed",
+            checkable[0], checkable[1], thresholds.min_statements
+        );
+        return Finding { outcome: Outcome::NotAsked, ..unmeasured(&rule, thresholds.max_decrease, &detail) };
+    }
+    let lost = |drawn: &[Vec<usize>]| {
+        let share = |side: usize| {
+            let (supported, checkable) =
+                drawn[side].iter().fold((0.0, 0.0), |sum, at| (sum.0 + sides[side][*at].0, sum.1 + sides[side][*at].1));
+            supported / checkable
+        };
+        share(0) - share(1)
+    };
+    let all = sides.each_ref().map(|side| (0..side.len()).collect::<Vec<_>>());
+    let interval = bootstrap_groups(&[sides[0].len(), sides[1].len()], SEED, lost);
+    let detail =
+        format!("share of {} and {} checkable statements, production less candidate", checkable[0], checkable[1]);
+    increase(&rule, lost(&all), finite(interval), thresholds.max_decrease, &detail)
+}
+
+/// How well the feature views rank, paired by question.
+fn ranking(retrieval: Option<&Retrieval>, threshold: f64) -> Finding {
+    let rule = "retrieval against production";
+    match retrieval {
+        None => Finding {
+            outcome: Outcome::NotAsked,
+            ..unmeasured(rule, threshold, "both answer from the same feature view")
+        },
+        Some(Err(problem)) => unmeasured(rule, threshold, problem),
+        Some(Ok(ranks)) if ranks.is_empty() => {
+            unmeasured(rule, threshold, "no post with a title of its own is in both feature views")
+        }
+        Some(Ok(ranks)) => {
+            let lost: Vec<f64> = ranks.iter().map(|[production, candidate]| production - candidate).collect();
+            let interval = bootstrap_interval(&lost, SEED, |drawn| mean(drawn.iter().map(|one| **one)));
+            let detail = format!("MRR@10 of {} titles, production less candidate", lost.len());
+            increase(rule, mean(lost.iter().copied()), finite(interval), threshold, &detail)
+        }
+    }
 }
 
 /// Bits per byte on the posts that both were tested on, paired by post.
@@ -300,7 +378,10 @@ fn finite(interval: (f64, f64)) -> Option<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::{EvaluationConfig, Prediction};
+    use twin_style::copying::CopyReport;
+    use twin_style::grounding::Grounding;
+
+    use crate::evaluate::{Distances, EvaluationConfig, Prediction, Sample, StyleFigures};
 
     fn evaluation(twin: f64, first: usize) -> EvaluationReport {
         let bits = |n: usize| DocumentBits {
@@ -328,7 +409,7 @@ mod tests {
         let (candidate, production) = ("ada@v2".parse().unwrap(), "ada@v1".parse().unwrap());
         let production = old.map(|evaluation| Measured { model: &production, evaluation });
         let candidate = Measured { model: &candidate, evaluation: new };
-        judge(&candidate, production.as_ref(), &Thresholds::parse(None).unwrap())
+        judge(&candidate, production.as_ref(), None, &Thresholds::parse(None).unwrap())
     }
 
     #[test]
@@ -358,6 +439,50 @@ mod tests {
             assert!(!report.passed);
             assert!(report.findings.iter().any(|one| one.outcome == Outcome::Unmeasured), "{report:#?}");
         }
+    }
+
+    #[test]
+    fn another_feature_view_has_to_rank_as_well() {
+        let outcome = |retrieval: Option<&Retrieval>| ranking(retrieval, 0.05).outcome;
+        assert_eq!(outcome(None), Outcome::NotAsked);
+        assert_eq!(outcome(Some(&Err("its embedder is not here".to_owned()))), Outcome::Unmeasured);
+        assert_eq!(outcome(Some(&Ok(Vec::new()))), Outcome::Unmeasured);
+        assert_eq!(outcome(Some(&Ok(vec![[0.5, 1.0]; 20]))), Outcome::Passed);
+        assert_eq!(outcome(Some(&Ok(vec![[1.0, 0.5]; 20]))), Outcome::Failed);
+    }
+
+    #[test]
+    fn a_candidate_that_invents_more_does_not_pass() {
+        let arm = |supported: f64| {
+            let grounding = Grounding { checkable: 5, checkable_recall: supported, ..Grounding::default() };
+            let sample = Sample {
+                title: "On rain".to_owned(),
+                form: None,
+                text: String::new(),
+                copied: Vec::new(),
+                grounding: Some(grounding),
+            };
+            let far = Distances { author: 1.0, others: None };
+            let style = StyleFigures { words: 0, function_words: far, ngrams: far, copying: CopyReport::default() };
+            ArmReport {
+                arm: Arm::LoraRag,
+                style,
+                assessment: None,
+                told_apart: None,
+                predictability: None,
+                cost: Cost::default(),
+                samples: vec![sample; 4],
+            }
+        };
+        let thresholds = Groundedness { max_decrease: 0.3, min_statements: 10 };
+        let compare = |new: f64, old: f64| groundedness(&arm(new), &arm(old), &thresholds);
+        let same = compare(0.8, 0.8);
+        assert_eq!((same.outcome, same.value), (Outcome::Passed, Some(0.0)));
+        let worse = compare(0.2, 0.8);
+        assert_eq!(worse.outcome, Outcome::Failed);
+        assert!((worse.value.unwrap() - 0.6).abs() < 1e-9);
+        let few = Groundedness { min_statements: 21, ..thresholds };
+        assert_eq!(groundedness(&arm(0.2), &arm(0.8), &few).outcome, Outcome::NotAsked);
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub enum Command {
     Sync(SyncArguments),
     /// List, pause and remove the places that posts come from
     Sources(SourcesArguments),
+    /// Embed what other machines or processes take in, from a job queue
+    Worker(WorkerArguments),
     /// Build, compare, switch, move and remove feature views
     Features(FeaturesArguments),
     /// Search an author's posts as the twin does
@@ -105,6 +107,14 @@ pub struct QuickstartArguments {
     /// The address to serve on
     #[arg(long, value_name = "ADDRESS")]
     pub bind: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct WorkerArguments {
+    /// The queue, as in sqlite:///srv/twin/queue.sqlite or postgres://twin@db/twin [default: features.queue]; a password
+    /// belongs into the environment (TWIN__FEATURES__QUEUE)
+    #[arg(long, value_name = "ADDRESS")]
+    pub queue: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -280,6 +290,22 @@ pub enum DatasetCommand {
     Stats { set: TrainingSetId },
     /// Write a set as a dataset of the Hugging Face Hub: a card, and Parquet or JSON lines that TRL reads
     Export(ExportArguments),
+    /// Send a set with its card to a dataset repository of the Hugging Face Hub
+    Push(PushSetArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct PushSetArguments {
+    /// As in `set-0123456789ab`
+    pub set: TrainingSetId,
+    /// As in ada/posts; it is made if it is not there
+    pub repository: String,
+    /// Let everybody see the repository, if it is made now
+    #[arg(long)]
+    pub public: bool,
+    /// The form of the files
+    #[arg(long, value_enum, default_value_t = ExportForm::Parquet)]
+    pub format: ExportForm,
 }
 
 #[derive(Debug, Args)]

@@ -26,6 +26,7 @@ mod sources;
 mod style;
 mod sync;
 mod train;
+mod worker;
 
 /// Runs a command. `false` means that it ran and did not pass.
 pub async fn run(wiring: &Wiring, command: Command) -> anyhow::Result<bool> {
@@ -34,6 +35,7 @@ pub async fn run(wiring: &Wiring, command: Command) -> anyhow::Result<bool> {
         Command::Ingest(arguments) => ingest::run(wiring, arguments).await,
         Command::Sync(arguments) => sync::run(wiring, arguments).await,
         Command::Sources(arguments) => sources::run(wiring, arguments.command).await,
+        Command::Worker(arguments) => worker::run(wiring, arguments).await,
         Command::Features(arguments) => features::run(wiring, arguments.command).await,
         Command::Retrieve(arguments) => retrieve::run(wiring, arguments).await,
         Command::Dataset(arguments) => dataset::run(wiring, arguments.command).await,

@@ -75,6 +75,10 @@ pub struct FeatureSettings {
     pub sync_every_hours: f64,
     /// Where the APIs of services are from which posts are read by a user's name.
     pub services: ServiceAddresses,
+    /// The job queue from which `twin worker` takes texts to embed; this process embeds when there is none. It may have a
+    /// password (`TWIN__FEATURES__QUEUE`), so it is never printed.
+    #[serde(skip_serializing)]
+    pub queue: Option<Secret>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -201,6 +205,7 @@ impl Config {
                 mask_private: true,
                 sync_every_hours: 0.0,
                 services: ServiceAddresses::default(),
+                queue: None,
             },
             store: default_store(),
             retrieval: RetrievalConfig::default(),

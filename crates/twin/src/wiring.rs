@@ -7,6 +7,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 use twin_domain::{AuthorId, CancelFlag, FeatureStore, FeatureViewId, ModelRegistry, TrainingSetStore};
 use twin_feature_pipeline::fetch::FetchConfig;
+use twin_feature_pipeline::workers::{Queue, QueuedEmbedder};
 use twin_feature_pipeline::{IngestOptions, Warehouse, feature_view};
 use twin_feature_store::{EmbeddedFeatureStore, QdrantServer, StoreOptions};
 #[cfg(unix)]
@@ -19,6 +20,9 @@ use twin_models::{HubToken, Models, ModelsConfig};
 use crate::args::GlobalArguments;
 use crate::config::{Config, Secret};
 use crate::progress::TerminalProgress;
+
+/// How many chunks are loaded together where workers embed them.
+const QUEUED_CHUNKS: usize = 2048;
 
 /// The whole feature store: features and training sets.
 pub trait Store: FeatureStore + TrainingSetStore {}
@@ -153,6 +157,18 @@ impl Wiring {
         self.embedder.get_or_try_init(load).await.cloned()
     }
 
+    /// What embeds posts: the embedding model, or the workers of the job queue that is configured.
+    pub async fn ingest_embedder(&self) -> anyhow::Result<Arc<dyn Embedder>> {
+        let local = self.embedder().await?;
+        match &self.config.features.queue {
+            None => Ok(local),
+            Some(address) => {
+                let queue = Queue::open(address.expose()).await?;
+                Ok(Arc::new(QueuedEmbedder::new(local, queue, self.cancel.clone())))
+            }
+        }
+    }
+
     /// The language model, fetched if it is not here.
     pub async fn language_model(&self) -> anyhow::Result<Arc<Llama>> {
         let load = || async {
@@ -171,13 +187,17 @@ impl Wiring {
 
     /// How posts are taken in.
     pub fn ingest_options(&self) -> IngestOptions {
+        let default = IngestOptions::default();
+        // Workers are busy together only if there is enough at once.
+        let batch_chunks = if self.config.features.queue.is_some() { QUEUED_CHUNKS } else { default.batch_chunks };
         IngestOptions {
+            batch_chunks,
             max_chunk_tokens: self.config.features.max_chunk_tokens,
             mask_private: self.config.features.mask_private,
             fetch: FetchConfig { allow_net: self.config.features.allow_net.clone(), ..FetchConfig::default() },
             services: self.config.features.services.clone(),
             clones: Some(self.config.clones()),
-            ..IngestOptions::default()
+            ..default
         }
     }
 

@@ -20,8 +20,6 @@ use crate::chunk::{self, PreparedChunk};
 use crate::report::{ChunkStatistics, IngestReport};
 use crate::warehouse::{Embeddings, Warehouse};
 
-/// How many chunks of like length go to the embedder in one call; also how often progress is told.
-const EMBED_BATCH: usize = 64;
 /// How many chunks the store gets in one call.
 const UPSERT_BATCH: usize = 128;
 
@@ -214,8 +212,10 @@ impl Loader<'_> {
         let texts: Vec<(usize, Digest, String)> =
             texts.into_iter().map(|((tokens, digest), text)| (tokens, digest.clone(), text.to_owned())).collect();
         let mut vectors: HashMap<Digest, Embedding> = HashMap::with_capacity(texts.len());
-        for (batch, of_batch) in texts.chunks(EMBED_BATCH).enumerate() {
-            let before = batch * EMBED_BATCH;
+        // Also how often progress is told.
+        let most = self.run.embedder.batch().max(1);
+        for (batch, of_batch) in texts.chunks(most).enumerate() {
+            let before = batch * most;
             self.tell(report.documents_indexed + documents * before / texts.len(), self.tokens.len() + before);
             if self.run.interrupted(report) {
                 return Ok(false);

@@ -32,3 +32,4 @@ mod style;
 mod views;
 /// Feeds and pages over HTTP.
 mod web;
+mod workers;

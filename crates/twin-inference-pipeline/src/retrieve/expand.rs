@@ -1,12 +1,15 @@
-//! Query expansion: words of what a first search found, by which a second one finds more.
+//! Query expansion: words that are looked for beside the question's own in lexical search, all weighing the same.
 //!
-//! Relevance feedback without a reader, as in RM3 (Abdul-Jaleel et al., TREC 2004), cut down: the words that tell the first few
-//! chunks from the rest are looked for beside the question's own, all weighing the same.
+//! By rules: relevance feedback without a reader, as in RM3 (Abdul-Jaleel et al., TREC 2004), cut down: the words that tell the
+//! first few chunks of a first search from the rest. By the language model: the words of a passage that it writes as an answer
+//! (query2doc, Wang, Yang and Wei, EMNLP 2023), whether or not it is right.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
-use twin_domain::ScoredChunk;
+use twin_domain::{CancelFlag, ChatMessage, ScoredChunk};
+use twin_models::language::{GenerateError, GenerateRequest, Input, LanguageModel, Sampling};
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::words::content_words;
@@ -20,11 +23,33 @@ pub enum Expansion {
     Off,
     /// Words of what the question itself finds first, in lexical search.
     Rules,
+    /// Words of an answer that the language model makes up. It costs an answer's time.
+    Model,
 }
 
 /// How many chunks are believed, and how many words are taken from them. Chosen on the collections of `eval/retrieval.toml`.
 const BELIEVED: usize = 3;
 const WORDS: usize = 5;
+
+/// How long the passage is that the model writes, and how many words are taken from it.
+const WRITTEN_TOKENS: usize = 48;
+const WRITTEN_WORDS: usize = 12;
+
+/// The words of a passage that the model writes for a question, those of the question left out, in its order.
+pub(super) fn written(
+    model: &dyn LanguageModel,
+    question: &str,
+    author_name: &str,
+) -> Result<Vec<String>, GenerateError> {
+    let ask = format!("Write a short passage that answers the question.\nQuestion: {question}\nPassage:");
+    let input = Input::Messages(vec![ChatMessage::user(ask)]);
+    let request = GenerateRequest { input, adapter: None, sampling: Sampling::greedy(WRITTEN_TOKENS) };
+    let passage = model.generate(&request, &CancelFlag::new(), &mut |_| ControlFlow::Continue(()))?.text;
+    let mut known = content_words(question);
+    known.extend(content_words(author_name));
+    let is_new = |word: &&str| content_words(word).into_iter().any(|stem| known.insert(stem));
+    Ok(passage.unicode_words().filter(is_new).take(WRITTEN_WORDS).map(str::to_lowercase).collect())
+}
 
 /// The words that tell the first chunks of a list from the others, those of the question left out.
 pub(super) fn words(question: &str, author_name: &str, found: &[ScoredChunk]) -> Vec<String> {

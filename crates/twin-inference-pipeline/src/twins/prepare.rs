@@ -74,6 +74,7 @@ impl Twins {
             view: &twin.view,
             author: &twin.author.id,
             author_name: &twin.author.name,
+            model: Some(parts.model.as_ref()),
         };
         let query = query(&asked.request, &asked.history);
         let count = |text: &str| parts.model.count_tokens(text);

@@ -170,6 +170,16 @@ impl HubClient {
         }
     }
 
+    /// Takes a tag away, if it is there.
+    pub(super) async fn untag(&self, repository: &Repository, tag: &str) -> Result<(), HubError> {
+        let url = self.api(repository, &format!("tag/{}", escaped(tag)));
+        let request = || self.request(Method::DELETE, &url);
+        match self.send(&format!("take the tag `{tag}` off {repository}"), repository, request).await {
+            Err(HubError::NotFound { .. }) => Ok(()),
+            gone => gone.map(drop),
+        }
+    }
+
     /// Says which files are to be uploaded as large ones.
     pub(super) async fn preupload(
         &self,

@@ -11,7 +11,9 @@ pub enum HubError {
     Name { name: String },
     #[error("the hub is not asked while offline mode is on (HF_HUB_OFFLINE, or models.offline)")]
     Offline,
-    #[error("the hub {endpoint} cannot be reached: {problem}")]
+    #[error(
+        "the hub {endpoint} cannot be reached: {problem}; look whether this machine is connected and HF_ENDPOINT names the right hub, then run the same command again"
+    )]
     Unreachable { endpoint: String, problem: String },
     #[error(
         "the hub does not know who asks to {operation}: {message}; set HF_TOKEN to a token that may write, or put it into the hub's token file"

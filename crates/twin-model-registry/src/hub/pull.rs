@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use serde::Serialize;
-use twin_domain::{ModelVersion, ModelVersionId};
+use twin_domain::{Annotation, ModelVersion, ModelVersionId, RegistryError};
 
 use super::client::{HubClient, RemoteFile};
 use super::push::REGISTERED_CARD;
@@ -23,6 +23,9 @@ pub struct Pulled {
     pub model: ModelVersionId,
     /// What it is called where it comes from.
     pub original: ModelVersionId,
+    /// The repository's other tags of that commit that are tags of the version here now. One that another version has here
+    /// stays where it is.
+    pub tags: Vec<String>,
     pub commit: String,
 }
 
@@ -40,10 +43,10 @@ impl HubClient {
         revision: &str,
     ) -> Result<Pulled, HubError> {
         let references = self.references(repository).await?;
-        let named = references.tags.into_iter().chain(references.branches).find(|found| found.name == revision);
+        let named = references.tags.iter().chain(&references.branches).find(|found| found.name == revision);
         // All of it comes of one commit, whatever is pushed meanwhile.
         let commit = match named {
-            Some(found) => found.target_commit,
+            Some(found) => found.target_commit.clone(),
             None if is_commit(revision) => revision.to_owned(),
             None => return Err(HubError::NotFound { what: format!("{repository} at {revision}") }),
         };
@@ -81,7 +84,9 @@ impl HubClient {
         let registered = registry.import(&version, &files)?;
         self.taken("pull.registered");
         remove(place).await?;
-        Ok(Pulled { model: registered.id, original: version.id, commit })
+        let tags = references.tags.into_iter().filter(|tag| tag.target_commit == commit).map(|tag| tag.name);
+        let tags = call(registry, &registered.id, tags)?;
+        Ok(Pulled { model: registered.id, original: version.id, tags, commit })
     }
 
     async fn fetch(
@@ -109,6 +114,24 @@ impl HubClient {
         tags.sort_by(|(a, _), (b, _)| (number(a), a).cmp(&(number(b), b)));
         Ok(tags)
     }
+}
+
+/// Gives a version those of the names that it may have.
+fn call(
+    registry: &LocalRegistry,
+    id: &ModelVersionId,
+    names: impl Iterator<Item = String>,
+) -> Result<Vec<String>, HubError> {
+    let mut given = Vec::new();
+    for tag in names {
+        match registry.annotate(id, &Annotation::Tagged { tag: tag.clone() }, "pull") {
+            Ok(()) => given.push(tag),
+            // `v<N>`, or the name of another version.
+            Err(RegistryError::Refused { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(given)
 }
 
 fn is_commit(text: &str) -> bool {

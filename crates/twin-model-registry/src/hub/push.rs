@@ -1,5 +1,6 @@
 //! From a registered version to a tagged commit.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -43,6 +44,8 @@ impl Default for PushOptions {
 pub struct Pushed {
     pub repository: String,
     pub tag: String,
+    /// What the version is called besides, as in `thesis`; the hub's tags of these names are on this commit now.
+    pub also: Vec<String>,
     pub commit: String,
     /// The files that were sent; none when all of it was there.
     pub sent: Vec<String>,
@@ -63,10 +66,37 @@ impl HubClient {
         let version = registry.version(id)?;
         let directory = registry.open(id)?;
         let files = files_of_version(&version, &directory, repository, options)?;
-        self.push_files(repository, files, &format!("v{}", id.number), &id.to_string(), options.private).await
+        let tag = format!("v{}", id.number);
+        let pushed = self.push_files(repository, files, &tag, &id.to_string(), options.private).await?;
+        let said = registry.annotations(&id.author)?.remove(&id.number).unwrap_or_default();
+        self.call(repository, &pushed.commit, &said.tags).await?;
+        Ok(Pushed { also: said.tags.into_iter().collect(), ..pushed })
     }
 
-    /// Pushes the files of a directory, such as those of a training set, as a commit with a tag.
+    /// Puts the registry's own tags on a commit. Unlike `v<N>` they may go from one version to another, here as there.
+    async fn call(
+        &self,
+        repository: &Repository,
+        commit: &str,
+        tags: impl IntoIterator<Item = &String>,
+    ) -> Result<(), HubError> {
+        let mut there: Option<BTreeMap<String, String>> = None;
+        for tag in tags {
+            if there.is_none() {
+                there = Some(self.tags(repository).await?.into_iter().collect());
+            }
+            match there.as_ref().and_then(|there| there.get(tag)) {
+                Some(found) if found == commit => continue,
+                Some(_) => self.untag(repository, tag).await?,
+                None => {}
+            }
+            self.tag(repository, commit, tag).await?;
+            self.taken("push.called");
+        }
+        Ok(())
+    }
+
+    /// Pushes the files of a directory and of those in it, such as those of a training set, as a commit with a tag.
     ///
     /// # Errors
     /// As [`Self::push`].
@@ -79,12 +109,7 @@ impl HubClient {
         private: bool,
     ) -> Result<Pushed, HubError> {
         let mut files = Vec::new();
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                files.push(LocalFile::of_file(&entry.file_name().to_string_lossy(), &entry.path())?);
-            }
-        }
+        collect(directory, "", &mut files)?;
         files.sort_by(|a, b| a.path.cmp(&b.path));
         self.push_files(repository, files, tag, summary, private).await
     }
@@ -100,7 +125,7 @@ impl HubClient {
         self.create(repository, private).await?;
         self.taken("push.created");
         if let Some(commit) = self.tagged(repository, tag, &files).await? {
-            return Ok(Pushed { repository: repository.to_string(), tag: tag.to_owned(), commit, sent: Vec::new() });
+            return Ok(pushed(repository, tag, commit, Vec::new()));
         }
         let (commit, sent) = self.commit_files(repository, &files, summary).await?;
         self.taken("push.committed");
@@ -108,7 +133,7 @@ impl HubClient {
             return Err(HubError::TagTaken { repository: repository.to_string(), tag: tag.to_owned() });
         }
         self.taken("push.tagged");
-        Ok(Pushed { repository: repository.to_string(), tag: tag.to_owned(), commit, sent })
+        Ok(pushed(repository, tag, commit, sent))
     }
 
     /// The commit of a tag with these files; `None` without the tag.
@@ -188,6 +213,25 @@ impl HubClient {
         operations.extend(difference.superfluous.iter().map(deleted));
         Ok(operations)
     }
+}
+
+/// The plain files below a directory; `above` is its path in the repository.
+fn collect(directory: &Path, above: &str, files: &mut Vec<LocalFile>) -> Result<(), HubError> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = format!("{above}{}", entry.file_name().to_string_lossy());
+        let kind = entry.file_type()?;
+        if kind.is_file() {
+            files.push(LocalFile::of_file(&path, &entry.path())?);
+        } else if kind.is_dir() {
+            collect(&entry.path(), &format!("{path}/"), files)?;
+        }
+    }
+    Ok(())
+}
+
+fn pushed(repository: &Repository, tag: &str, commit: String, sent: Vec<String>) -> Pushed {
+    Pushed { repository: repository.to_string(), tag: tag.to_owned(), also: Vec::new(), commit, sent }
 }
 
 /// What a commit has to change.

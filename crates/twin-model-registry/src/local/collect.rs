@@ -54,11 +54,11 @@ impl LocalRegistry {
     fn remove(&self, model: &ModelVersionId, by: &str) -> Result<(), RegistryError> {
         self.append_annotation(model, &Annotation::Removed, by)?;
         self.steps.taken("collect.recorded");
-        let versions = self.author(&model.author).join("versions");
-        let beside = versions.join(format!("tmp-{}", uuid::Uuid::new_v4()));
+        let author = self.author(&model.author);
+        let beside = author.join(format!("tmp-{}", uuid::Uuid::new_v4()));
         let remove = || {
             fs::rename(self.version_directory(model), &beside)?;
-            durable::sync_directory(&versions)?;
+            durable::sync_directory(&author.join("versions"))?;
             self.steps.taken("collect.renamed");
             fs::remove_dir_all(&beside)
         };

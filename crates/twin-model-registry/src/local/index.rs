@@ -79,18 +79,18 @@ impl LocalRegistry {
         Ok(Listing { versions, unreadable })
     }
 
-    /// The version of this content, if there is one that can be read. Makes the index again when it is not complete; the
-    /// caller has the lock.
+    /// The version of this content, if there is one among the author's `count` that can be read. Makes the index again when it
+    /// is not complete; the caller has the lock.
     pub(super) fn version_with(
         &self,
         author: &AuthorId,
         content: &Digest,
+        count: usize,
     ) -> Result<Option<ModelVersion>, RegistryError> {
         let text = durable::whole_lines(&self.author(author).join(INDEX)).unwrap_or_default();
-        let lines = text.iter().filter(|byte| **byte == b'\n').count();
-        let is_complete = lines == self.numbers(author, "versions", version_number)?.len();
+        let is_complete = memchr::memchr_iter(b'\n', &text).count() == count;
         // Most contents are new: then nothing needs to be parsed.
-        if is_complete && !text.windows(content.as_str().len()).any(|part| part == content.as_str().as_bytes()) {
+        if is_complete && memchr::memmem::find(&text, content.as_str().as_bytes()).is_none() {
             return Ok(None);
         }
         if !is_complete {

@@ -98,7 +98,7 @@ fn a_promotion_that_a_crash_cut_short_is_as_if_it_had_not_been() {
 fn half_a_version_is_never_seen_and_is_cleared_away() {
     let place = TempDir::new().unwrap();
     let registry = LocalRegistry::open(place.path()).unwrap();
-    let half = place.path().join("ada/versions/tmp-1234");
+    let half = place.path().join("ada/tmp-1234");
     fs::create_dir_all(&half).unwrap();
     fs::write(half.join("adapter_model.safetensors"), "hal").unwrap();
     assert!(registry.versions(&ada()).unwrap().is_empty());

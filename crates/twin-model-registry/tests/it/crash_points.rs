@@ -83,7 +83,7 @@ fn whenever_the_process_ends_the_old_or_the_new_state_is_there() {
             let registry = LocalRegistry::open(&place.path().join("registry")).unwrap();
             operate(&registry, place.path(), operation);
             let again = state(place.path());
-            let left = std::fs::read_dir(place.path().join("registry/ada/versions")).unwrap();
+            let left = std::fs::read_dir(place.path().join("registry/ada")).unwrap();
             let left = left.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("tmp-"));
             assert_eq!(left.count(), 0, "{operation} after step {step}");
             states.push(again);

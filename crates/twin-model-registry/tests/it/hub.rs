@@ -3,7 +3,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use twin_domain::{ModelRegistry, ModelVersion, ModelVersionId};
+use twin_domain::{Annotation, ModelRegistry, ModelVersion, ModelVersionId};
 use twin_model_registry::LocalRegistry;
 use twin_model_registry::hub::{HubClient, HubError, HubOptions, PushOptions, Repository, RepositoryKind};
 
@@ -200,6 +200,38 @@ async fn a_tag_is_of_one_version_for_good() {
     let pulled = client(&hub).pull(&elsewhere, &voice(), "v1").await.unwrap();
     assert_eq!((pulled.original.number, pulled.model.number), (1, 2));
     assert_eq!(client(&hub).tags(&voice()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_name_that_goes_to_another_version_does_so_on_the_hub() {
+    let (hub, place) = (Hub::start().await, tempfile::tempdir().unwrap());
+    let (registry, first) = registered(place.path());
+    files(&place.path().join("more"), 2);
+    let second = registry.register(&candidate(2), &place.path().join("more")).unwrap();
+    let best = || Annotation::Tagged { tag: "best".to_owned() };
+    registry.annotate(&first.id, &best(), "ada").unwrap();
+    push(&hub, &registry, &first.id).await.unwrap();
+    let of_first = hub.tags(VOICE)["best"].clone();
+    assert_eq!(of_first, hub.tags(VOICE)["v1"]);
+    hub.take_log();
+    push(&hub, &registry, &first.id).await.unwrap();
+    assert!(!hub.take_log().iter().any(|request| request.contains("/tag/")), "it is there already");
+
+    registry.annotate(&first.id, &Annotation::Untagged { tag: "best".to_owned() }, "ada").unwrap();
+    registry.annotate(&second.id, &best(), "ada").unwrap();
+    push(&hub, &registry, &second.id).await.unwrap();
+    let tags = hub.tags(VOICE);
+    assert_eq!((&tags["best"], &tags["v1"]), (&tags["v2"], &of_first));
+
+    // Whoever pulls it gets the name, unless another version has it there.
+    let elsewhere = other(place.path());
+    let pulled = client(&hub).pull(&elsewhere, &voice(), "best").await.unwrap();
+    assert_eq!((pulled.model.number, pulled.tags), (2, vec!["best".to_owned()]));
+    assert!(elsewhere.annotations(&ada()).unwrap()[&2].tags.contains("best"));
+    registry.annotate(&second.id, &Annotation::Untagged { tag: "best".to_owned() }, "ada").unwrap();
+    registry.annotate(&first.id, &best(), "ada").unwrap();
+    let pulled = client(&hub).pull(&registry, &voice(), "best").await.unwrap();
+    assert_eq!((pulled.model.number, pulled.tags), (2, Vec::new()));
 }
 
 #[tokio::test]

@@ -330,6 +330,10 @@ fn api(
             repository.tags.insert(tag, commit);
             axum::Json(json!({})).into_response()
         }
+        (&Method::DELETE, ["tag", tag]) => match repository.tags.remove(*tag) {
+            Some(_) => StatusCode::OK.into_response(),
+            None => failure(404, "Tag not found"),
+        },
         _ => failure(404, "there is no such call"),
     }
 }

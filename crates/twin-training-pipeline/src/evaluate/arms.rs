@@ -15,7 +15,8 @@ use twin_models::language::{GenerateRequest, Generation, Input, LanguageModel, S
 use twin_models::prompt::{Passage, Request};
 use twin_style::assessment::Assessment;
 use twin_style::copying::CopyIndex;
-use twin_style::text::{prose, word_count};
+use twin_style::grounding::{Grounding, Statement};
+use twin_style::text::{prose, sentences, word_count};
 
 use super::fluency::Predictability;
 use super::style::{Ruler, StyleFigures};
@@ -72,7 +73,7 @@ impl Arm {
 }
 
 /// A text that was written, or read, for a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// What was asked for, as a reader sees it.
     pub title: String,
@@ -83,6 +84,9 @@ pub struct Sample {
     /// The runs of eight words and more that stand in a training post, in lower case and without punctuation.
     #[serde(default)]
     pub copied: Vec<String>,
+    /// Whether the figures, names and quotations of what was written with retrieval stand in the request or the passages.
+    #[serde(default)]
+    pub grounding: Option<Grounding>,
 }
 
 /// What it took to write all samples of an arm.
@@ -146,8 +150,11 @@ pub(super) fn compare(
     let mut done = 0;
     for arm in arms {
         if let Some(known) = written.iter().find(|known| known.arm == arm && !arm.has_adapter()) {
-            let texts = known.samples.iter().map(|sample| sample.text.clone());
-            let samples = tasks.iter().zip(texts).map(|(task, text)| sample(task, text, ruler.copies())).collect();
+            let again = |(task, known): (&WritingTask, &Sample)| {
+                let grounding = known.grounding.clone();
+                Sample { grounding, ..sample(task, known.text.clone(), ruler.copies()) }
+            };
+            let samples = tasks.iter().zip(&known.samples).map(again).collect();
             reports.push(ArmReport::new(arm, samples, known.cost, &ruler));
             done += tasks.len();
             continue;
@@ -156,8 +163,8 @@ pub(super) fn compare(
         let (mut samples, mut costs) = (Vec::new(), Vec::new());
         for (index, task) in tasks.iter().enumerate() {
             tell(progress, arm.label(), done, total);
-            let (text, cost) = write(evaluation, corpus, arm, &examples, (index, task), cancel)?;
-            samples.push(sample(task, text, ruler.copies()));
+            let Written { text, grounding, cost } = write(evaluation, corpus, arm, &examples, (index, task), cancel)?;
+            samples.push(Sample { grounding, ..sample(task, text, ruler.copies()) });
             costs.push(cost);
             done += 1;
         }
@@ -176,7 +183,8 @@ pub(super) fn compare(
 }
 
 fn sample(task: &WritingTask, text: String, copies: &CopyIndex) -> Sample {
-    Sample { title: task.title.clone(), form: Some(task.form), copied: copies.copied_runs(&text), text }
+    let (title, copied) = (task.title.clone(), copies.copied_runs(&text));
+    Sample { title, form: Some(task.form), copied, text, grounding: None }
 }
 
 /// Openings of other authors' posts, as many words as an arm writes, so that length makes no difference; in turn, so that
@@ -192,7 +200,8 @@ fn floor(evaluation: &Evaluation<'_>, corpus: &Corpus, count: usize) -> Vec<Samp
         }
         samples.extend(round.into_iter().map(|stored| {
             let text = crate::dataset::opening(stored, limit, &|text| evaluation.model.count_tokens(text));
-            Sample { title: stored.document.info.title.clone(), form: None, text, copied: Vec::new() }
+            let title = stored.document.info.title.clone();
+            Sample { title, form: None, text, copied: Vec::new(), grounding: None }
         }));
     }
     samples.truncate(count);
@@ -211,6 +220,13 @@ fn total_cost(costs: &[Cost]) -> Cost {
     }
 }
 
+/// What an arm wrote for a request.
+struct Written {
+    text: String,
+    grounding: Option<Grounding>,
+    cost: Cost,
+}
+
 /// Lets an arm write, again if it is too short.
 fn write(
     evaluation: &Evaluation<'_>,
@@ -219,7 +235,7 @@ fn write(
     examples: &[ChatMessage],
     (index, task): (usize, &WritingTask),
     cancel: &CancelFlag,
-) -> Result<(String, Cost), EvaluateError> {
+) -> Result<Written, EvaluateError> {
     let Evaluation { model, author, prompts, config, .. } = evaluation;
     let begun = Instant::now();
     let passages = if arm.has_retrieval() { retrieve(evaluation, corpus, &task.request)? } else { Vec::new() };
@@ -252,8 +268,17 @@ fn write(
             break;
         }
     }
-    let cost = total_cost(&costs);
-    Ok((best.1, Cost { seconds: cost.seconds + retrieved, ..cost }))
+    let (text, cost) = (best.1, total_cost(&costs));
+    let grounding = arm.has_retrieval().then(|| grounding(&text, &messages));
+    Ok(Written { text, grounding, cost: Cost { seconds: cost.seconds + retrieved, ..cost } })
+}
+
+/// Each sentence of a text, as if it cited all that the model was given.
+fn grounding(text: &str, given: &[ChatMessage]) -> Grounding {
+    let text = prose(text);
+    let given: Vec<&str> = given.iter().map(|message| message.content.as_str()).collect();
+    let statement = |range| Statement { text: &text[range], cited: given.clone() };
+    Grounding::of(&sentences(&text).into_iter().map(statement).collect::<Vec<_>>())
 }
 
 /// The passages nearest to what is asked for. None of a test document: its own text would give the answer away.

@@ -111,6 +111,9 @@ pub struct ExtractionArguments {
 
 #[derive(Debug, Args)]
 pub struct BenchRetrievalArguments {
+    /// Also let the language model expand the questions, which takes a second each
+    #[arg(long)]
+    pub expand_by_model: bool,
     /// Which collections, and what must hold
     #[arg(long, default_value = "eval/retrieval.toml", value_name = "FILE")]
     pub suite: PathBuf,

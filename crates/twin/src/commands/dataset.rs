@@ -1,15 +1,18 @@
 //! `twin dataset`: training sets.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use twin_domain::{Author, AuthorId, Example, StoreError, TrainingSet, TrainingSetId};
 use twin_feature_store::{ExportFormat, export};
+use twin_model_registry::hub::{HubClient, Pushed, Repository, RepositoryKind};
 use twin_models::language::LanguageModel;
 use twin_models::prompt::PromptSet;
 use twin_training_pipeline::dataset::{DatasetConfig, build};
 
-use crate::args::{DatasetCommand, ExportArguments, ExportForm};
+use super::registry::hub;
+use crate::args::{DatasetCommand, ExportArguments, ExportForm, PushSetArguments};
 use crate::output;
 use crate::wiring::Wiring;
 
@@ -23,6 +26,7 @@ pub async fn run(wiring: &Wiring, command: DatasetCommand) -> anyhow::Result<boo
         DatasetCommand::Show { set } => show(wiring, &set).await?,
         DatasetCommand::Stats { set } => stats(wiring, &set).await?,
         DatasetCommand::Export(arguments) => write(wiring, arguments).await?,
+        DatasetCommand::Push(arguments) => push(wiring, &arguments).await?,
     }
     Ok(true)
 }
@@ -128,20 +132,44 @@ fn size(examples: &[&Example]) -> Size {
 }
 
 async fn write(wiring: &Wiring, arguments: ExportArguments) -> anyhow::Result<()> {
+    let files = write_to(wiring, &arguments.set, arguments.format, &arguments.out).await?;
+    output::result(wiring.json, &files, |files| {
+        files.iter().for_each(|file| output::line(file.display().to_string()));
+    })
+}
+
+async fn write_to(
+    wiring: &Wiring,
+    set: &TrainingSetId,
+    format: ExportForm,
+    directory: &Path,
+) -> anyhow::Result<Vec<PathBuf>> {
     let store = wiring.store().await?;
-    let (set, examples) = (store.training_set(&arguments.set)?, store.examples(&arguments.set)?);
+    let (set, examples) = (store.training_set(set)?, store.examples(set)?);
     let author = match store.author(&set.author) {
         Err(StoreError::NotFound { .. }) => Author::new(set.author.clone()),
         author => author?,
     };
-    let format = match arguments.format {
+    let format = match format {
         ExportForm::Parquet => ExportFormat::Parquet,
         ExportForm::Jsonl => ExportFormat::Jsonl,
     };
-    let files = export(&set, &examples, &author, format, &arguments.out)?;
-    output::result(wiring.json, &files, |files| {
-        files.iter().for_each(|file| output::line(file.display().to_string()));
-    })
+    Ok(export(&set, &examples, &author, format, directory)?)
+}
+
+async fn push(wiring: &Wiring, arguments: &PushSetArguments) -> anyhow::Result<()> {
+    let client = hub::client(wiring)?;
+    let pushed = push_to(wiring, &client, arguments).await?;
+    output::result(wiring.json, &pushed, |pushed| output::line(hub::line(pushed)))
+}
+
+/// Sends what an export of the set writes, as a commit that the set's name tags.
+pub async fn push_to(wiring: &Wiring, client: &HubClient, arguments: &PushSetArguments) -> anyhow::Result<Pushed> {
+    let PushSetArguments { set, repository, public, format } = arguments;
+    let repository = Repository::parse(RepositoryKind::Dataset, repository)?;
+    let place = tempfile::tempdir()?;
+    write_to(wiring, set, *format, place.path()).await?;
+    Ok(client.push_directory(place.path(), &repository, set.as_str(), set.as_str(), !public).await?)
 }
 
 /// Makes an author's training set, or finds the one there is.

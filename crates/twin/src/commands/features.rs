@@ -13,6 +13,8 @@ mod build;
 mod diff;
 mod moving;
 
+pub use self::diff::retrieval_diff;
+
 pub async fn run(wiring: &Wiring, command: FeaturesCommand) -> anyhow::Result<bool> {
     match command {
         FeaturesCommand::Build(arguments) => return build::run(wiring, arguments).await,

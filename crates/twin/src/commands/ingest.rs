@@ -31,7 +31,7 @@ pub async fn ingest(
     options: &twin_feature_pipeline::IngestOptions,
 ) -> anyhow::Result<IngestReport> {
     let store: std::sync::Arc<dyn FeatureStore> = wiring.store().await?;
-    let (warehouse, embedder) = (wiring.warehouse().await?, wiring.embedder().await?);
+    let (warehouse, embedder) = (wiring.warehouse().await?, wiring.ingest_embedder().await?);
     let (progress, cancel) = (wiring.progress.as_ref(), &wiring.cancel);
     Ok(twin_feature_pipeline::ingest(warehouse, store, embedder, author, source, options, progress, cancel).await?)
 }

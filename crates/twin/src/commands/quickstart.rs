@@ -73,7 +73,7 @@ pub async fn run(wiring: &Wiring, arguments: QuickstartArguments) -> anyhow::Res
     let made = train::make(wiring, &author.id, &Lesson::new(options), &measured).await?;
 
     stage(4, "release", "what serves from now on");
-    match train::promote(wiring, &made)? {
+    match train::promote(wiring, &made).await? {
         Some(release) => {
             output::line(format!("  release {} of {} serves {}", release.number, release.author, release.model))
         }

@@ -9,7 +9,7 @@ use crate::output;
 use crate::wiring::Wiring;
 
 mod diff;
-mod hub;
+pub mod hub;
 mod import;
 
 pub async fn run(wiring: &Wiring, command: RegistryCommand) -> anyhow::Result<bool> {

@@ -19,7 +19,7 @@ pub async fn run(wiring: &Wiring, command: ReleaseCommand) -> anyhow::Result<boo
     match command {
         ReleaseCommand::Status { author } => status(wiring, author).await,
         ReleaseCommand::Create { model, view } => create(wiring, &model, view),
-        ReleaseCommand::Promote(arguments) => promote(wiring, &arguments),
+        ReleaseCommand::Promote(arguments) => promote(wiring, &arguments).await,
         ReleaseCommand::Gate { author, report } => show_report(wiring, &author, &report),
         ReleaseCommand::Rollback { author, reason } => rollback(wiring, &author, &reason),
         ReleaseCommand::Split(arguments) => split(wiring, &arguments),
@@ -132,11 +132,16 @@ fn remark_prompt(release: &Release) -> anyhow::Result<()> {
 }
 
 /// Passes when the candidate was promoted.
-fn promote(wiring: &Wiring, arguments: &PromoteArguments) -> anyhow::Result<bool> {
+async fn promote(wiring: &Wiring, arguments: &PromoteArguments) -> anyhow::Result<bool> {
     let registry = wiring.registry()?;
     let PromoteArguments { model, reason, .. } = arguments;
     let version = registry.version(model)?;
-    let asked = gate::ask(wiring, model, arguments.gate.as_deref())?;
+    let prepared = arguments.release.map(|number| registry.release(&model.author, number)).transpose()?;
+    if let Some(release) = &prepared {
+        ensure!(release.model == *model, "release {} is of {} and not of {model}", release.number, release.model);
+    }
+    let view = prepared.as_ref().map_or(&version.feature_view, |release| &release.feature_view);
+    let asked = gate::ask(wiring, model, view, arguments.gate.as_deref()).await?;
     if let Some((report, digest)) = &asked {
         output::result(wiring.json, report, gate::print)?;
         output::remark(format!("the report is kept as {}", digest.short()));
@@ -145,11 +150,10 @@ fn promote(wiring: &Wiring, arguments: &PromoteArguments) -> anyhow::Result<bool
         output::remark(format!("{model} was not promoted: --force does it all the same, and the record says so"));
         return Ok(false);
     };
-    let release = match arguments.release {
-        Some(number) => registry.release(&model.author, number)?,
+    let release = match prepared {
+        Some(release) => release,
         None => registry.create_release(model, &version.feature_view, &version.prompt)?,
     };
-    ensure!(release.model == *model, "release {} is of {} and not of {model}", release.number, release.model);
     let change = Change::Promote { release: release.number, gate };
     registry.change(&model.author, &change, &occasion(wiring, reason))?;
     output::remark(format!("release {} of {} serves: {model}", release.number, model.author));

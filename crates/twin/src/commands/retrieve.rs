@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use twin_domain::{DocumentId, FeatureStore, FeatureViewId, Filter};
-use twin_inference_pipeline::retrieve::{Candidate, Corpus, Retrieval, RetrievalConfig, retrieve};
+use twin_inference_pipeline::retrieve::{Candidate, Corpus, Expansion, Retrieval, RetrievalConfig, retrieve};
+use twin_models::language::LanguageModel;
 
 use crate::args::RetrieveArguments;
 use crate::output;
@@ -27,9 +28,20 @@ pub async fn run(wiring: &Wiring, arguments: RetrieveArguments) -> anyhow::Resul
         ..default
     };
     let count = |text: &str| embedder.count_tokens(text);
-    let corpus =
-        Corpus { store: &*store, embedder: &*embedder, view: &view, author: &author.id, author_name: &author.name };
-    let found = retrieve(&corpus, &arguments.question, &Filter::default(), &config, &count)?;
+    let model = match config.expansion {
+        Expansion::Model => Some(wiring.language_model().await?),
+        Expansion::Off | Expansion::Rules => None,
+    };
+    let corpus = Corpus {
+        store: &*store,
+        embedder: &*embedder,
+        view: &view,
+        author: &author.id,
+        author_name: &author.name,
+        model: model.as_deref().map(|model| model as &dyn LanguageModel),
+    };
+    let find = || retrieve(&corpus, &arguments.question, &Filter::default(), &config, &count);
+    let found = tokio::task::block_in_place(find)?;
     output::result(wiring.json, &found, print)?;
     if arguments.explain && !wiring.json {
         explain(&found, &config, &*store, &view)?;

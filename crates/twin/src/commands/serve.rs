@@ -49,7 +49,7 @@ const CLOSING: std::time::Duration = std::time::Duration::from_secs(20);
 /// Where posts are brought on the page, and kept current.
 async fn desk(wiring: &Wiring) -> anyhow::Result<Desk> {
     let store: Arc<dyn FeatureStore> = wiring.store().await?;
-    let (warehouse, embedder) = (wiring.warehouse().await?.clone(), wiring.embedder().await?);
+    let (warehouse, embedder) = (wiring.warehouse().await?.clone(), wiring.ingest_embedder().await?);
     Ok(Desk::new(DeskParts { warehouse, store, embedder, options: wiring.ingest_options() }))
 }
 

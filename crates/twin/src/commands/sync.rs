@@ -46,7 +46,7 @@ async fn sync(
 ) -> anyhow::Result<Vec<Synced>> {
     let author = ingest::known(wiring, &author).await?;
     let store: std::sync::Arc<dyn FeatureStore> = wiring.store().await?;
-    let (warehouse, embedder) = (wiring.warehouse().await?, wiring.embedder().await?);
+    let (warehouse, embedder) = (wiring.warehouse().await?, wiring.ingest_embedder().await?);
     let mut options = wiring.ingest_options();
     options.fetch.allow_net.extend_from_slice(allow_net);
     let cancel = &wiring.cancel;

@@ -41,7 +41,7 @@ pub async fn run(wiring: &Wiring, arguments: TrainArguments) -> anyhow::Result<b
     if arguments.no_promote {
         return Ok(true);
     }
-    match promote(wiring, &made)? {
+    match promote(wiring, &made).await? {
         Some(release) => {
             output::remark(format!("release {} of {} serves {}", release.number, release.author, release.model))
         }
@@ -300,13 +300,13 @@ pub async fn evaluation(
 }
 
 /// Lets a version serve if it helps and passes the gate. `None` when it does not.
-pub fn promote(wiring: &Wiring, made: &Made) -> anyhow::Result<Option<Release>> {
+pub async fn promote(wiring: &Wiring, made: &Made) -> anyhow::Result<Option<Release>> {
     if !made.helps() {
         return Ok(None);
     }
     let registry = wiring.registry()?;
     let version = &made.version;
-    let asked = gate::ask(wiring, &version.id, None)?;
+    let asked = gate::ask(wiring, &version.id, &version.feature_view, None).await?;
     let Some(gate) = gate::record(asked.as_ref(), false) else {
         asked.iter().for_each(|(report, _)| gate::print(report));
         return Ok(None);

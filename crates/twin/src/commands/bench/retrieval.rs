@@ -12,6 +12,7 @@ use twin_feature_pipeline::feature_view;
 use twin_inference_pipeline::retrieve::measures::Measures;
 use twin_inference_pipeline::retrieve::{Corpus, Expansion, RetrievalConfig, retrieve};
 use twin_models::embedding::Embedder;
+use twin_models::language::LanguageModel;
 use twin_style::stats::{Difference, bootstrap_interval, holm, mean, paired_difference, quantile};
 
 use self::collection::{Collection, Query};
@@ -72,7 +73,7 @@ struct StageOutcome {
     means: [f64; 5],
     /// 95% bootstrap intervals over the queries.
     intervals: [(f64, f64); 5],
-    /// nDCG@10 less that of the stages before, on the same queries; none for the first two, which stand alone.
+    /// nDCG@10 less that of the stage it adds to, on the same queries; none for the first two, which stand alone.
     gain: Option<Difference>,
     /// The p-value of the gain, corrected for the number of stages.
     gain_p: Option<f64>,
@@ -84,45 +85,61 @@ struct StageOutcome {
 struct Stage {
     name: &'static str,
     config: RetrievalConfig,
-    /// Whether it is compared with the stage before it. Fusion is compared with the better of the two alone.
-    adds: bool,
+    compared: Compared,
+}
+
+/// What a stage has to beat.
+#[derive(Clone, Copy)]
+enum Compared {
+    /// It stands alone.
+    Not,
+    /// The better one of those before it.
+    WithBest,
+    With(&'static str),
 }
 
 /// The stage that is the configuration as it is, which is held against what is expected.
 const IN_FORCE: &str = "+ the rest of the document";
+const FUSED: &str = "both, by reciprocal rank";
+const MEASURED: &str = "+ similarity and words";
+const INTERACTING: &str = "+ late interaction";
 
-/// The searches alone, their fusion, and what reranking adds.
-fn stages(on: RetrievalConfig) -> Vec<Stage> {
+/// The searches alone, their fusion, and what reranking adds; expansion by the model only where there is one.
+fn stages(on: RetrievalConfig, model: bool) -> Vec<Stage> {
+    let expanded = |name, expansion| {
+        let config = RetrievalConfig { expansion, ..on.clone() };
+        Stage { name, config, compared: Compared::With(IN_FORCE) }
+    };
     let off = RetrievalConfig { rerank: false, ..on.clone() };
-    vec![
+    let mut stages = vec![
         Stage {
             name: "BM25 alone",
             config: RetrievalConfig { searches: Searches::Lexical, ..off.clone() },
-            adds: false,
+            compared: Compared::Not,
         },
         Stage {
             name: "dense alone",
             config: RetrievalConfig { searches: Searches::Dense, ..off.clone() },
-            adds: false,
+            compared: Compared::Not,
         },
-        Stage { name: "both, by reciprocal rank", config: off, adds: true },
+        Stage { name: FUSED, config: off, compared: Compared::WithBest },
         Stage {
-            name: "+ similarity and words",
+            name: MEASURED,
             config: RetrievalConfig { token_weight: 0.0, document_weight: 0.0, ..on.clone() },
-            adds: true,
+            compared: Compared::With(FUSED),
         },
         Stage {
-            name: "+ late interaction",
+            name: INTERACTING,
             config: RetrievalConfig { document_weight: 0.0, ..on.clone() },
-            adds: true,
+            compared: Compared::With(MEASURED),
         },
-        Stage { name: IN_FORCE, config: on.clone(), adds: true },
-        Stage {
-            name: "+ expansion (off unless set)",
-            config: RetrievalConfig { expansion: Expansion::Rules, ..on },
-            adds: true,
-        },
-    ]
+        Stage { name: IN_FORCE, config: on.clone(), compared: Compared::With(INTERACTING) },
+    ];
+    stages.push(expanded("+ expansion by rules (off unless set)", Expansion::Rules));
+    if model {
+        stages.push(expanded("+ expansion by model (off unless set)", Expansion::Model));
+    }
+    stages
 }
 
 pub async fn run(wiring: &Wiring, arguments: BenchRetrievalArguments) -> anyhow::Result<bool> {
@@ -131,14 +148,18 @@ pub async fn run(wiring: &Wiring, arguments: BenchRetrievalArguments) -> anyhow:
         .with_context(|| format!("`{}` is not a suite of collections", file.display()))?;
     let data = arguments.data.clone().unwrap_or_else(|| suite.data.clone());
     let embedder = wiring.embedder().await?;
+    let model = if arguments.expand_by_model { Some(wiring.language_model().await?) } else { None };
     let view = feature_view(embedder.as_ref(), &wiring.ingest_options());
     let mut collections = Vec::new();
     for spec in &suite.collections {
         let (directory, view) = (data.join(&spec.directory), view.clone());
         let (embedder, progress) = (Arc::clone(&embedder), Arc::clone(&wiring.progress));
         let (name, seed) = (spec.name.clone(), suite.seed);
-        let config = wiring.config.retrieval.clone();
-        let measured = move || measure(name, &directory, view, embedder.as_ref(), config, seed, progress.as_ref());
+        let (config, model) = (wiring.config.retrieval.clone(), model.clone());
+        let measured = move || {
+            let model = model.as_deref().map(|model| model as &dyn LanguageModel);
+            measure(name, &directory, view, &(embedder.as_ref(), model), config, seed, progress.as_ref())
+        };
         collections.push(blocking(measured).await?);
     }
     let reached = |outcome: &CollectionOutcome| {
@@ -158,7 +179,7 @@ fn measure(
     name: String,
     directory: &std::path::Path,
     view: twin_domain::FeatureView,
-    embedder: &dyn Embedder,
+    (embedder, model): &(&dyn Embedder, Option<&dyn LanguageModel>),
     config: RetrievalConfig,
     seed: u64,
     progress: &dyn Progress,
@@ -169,21 +190,25 @@ fn measure(
         let (done, total) = (done as u64, Some(total as u64));
         progress.update(ProgressUpdate { stage, done, total, unit, detail: &name });
     };
-    let loaded = Collection::load(directory, scratch.path(), view, embedder, |done, total| {
+    let loaded = Collection::load(directory, scratch.path(), view, *embedder, |done, total| {
         tell("embedding", done, total, "documents");
     })?;
     let load_seconds = begun.elapsed().as_secs_f64();
     let (mut outcomes, mut before): (Vec<StageOutcome>, Vec<Vec<f64>>) = (Vec::new(), Vec::new());
-    let stages = stages(config);
+    let stages = stages(config, model.is_some());
     for (index, stage) in stages.iter().enumerate() {
         tell("searching", index * loaded.queries.len(), stages.len() * loaded.queries.len(), "queries");
-        let (measured, mut milliseconds) = search(&loaded, embedder, &stage.config)?;
+        let (measured, mut milliseconds) = search(&loaded, *embedder, *model, &stage.config)?;
         milliseconds.sort_by(f64::total_cmp);
         let ndcg: Vec<f64> = measured.iter().map(|measures| measures.ndcg_10).collect();
-        // What stands alone before is a choice; the better one is what there is to beat.
-        let reference =
-            if index == 2 { before.iter().max_by(|a, b| total(a).total_cmp(&total(b))) } else { before.last() };
-        let gain = reference.filter(|_| stage.adds).and_then(|before| paired_difference(&ndcg, before, seed));
+        let reference: Option<&Vec<f64>> = match stage.compared {
+            Compared::Not => None,
+            Compared::WithBest => before.iter().max_by(|a, b| total(a).total_cmp(&total(b))),
+            Compared::With(name) => {
+                stages.iter().position(|stage| stage.name == name).and_then(|place| before.get(place))
+            }
+        };
+        let gain = reference.and_then(|before| paired_difference(&ndcg, before, seed));
         outcomes.push(StageOutcome {
             stage: stage.name,
             means: std::array::from_fn(|measure| mean(measured.iter().map(|measures| measures.values()[measure]))),
@@ -218,11 +243,12 @@ fn correct(stages: &mut [StageOutcome]) {
 fn search(
     collection: &Collection,
     embedder: &dyn Embedder,
+    model: Option<&dyn LanguageModel>,
     config: &RetrievalConfig,
 ) -> anyhow::Result<(Vec<Measures>, Vec<f64>)> {
     let view = collection.view.id();
-    let corpus =
-        Corpus { store: &collection.store, embedder, view: &view, author: &collection.author, author_name: "" };
+    let (store, author) = (&collection.store, &collection.author);
+    let corpus = Corpus { store, embedder, view: &view, author, author_name: "", model };
     let count = |text: &str| embedder.count_tokens(text);
     let (mut measured, mut milliseconds) = (Vec::new(), Vec::new());
     for Query { text, judgements, exclude } in &collection.queries {

@@ -11,7 +11,8 @@ use crate::output;
 use crate::wiring::Wiring;
 
 pub async fn run(wiring: &Wiring, arguments: BuildArguments) -> anyhow::Result<bool> {
-    let (store, embedder, warehouse) = (wiring.store().await?, wiring.embedder().await?, wiring.warehouse().await?);
+    let (store, embedder, warehouse) =
+        (wiring.store().await?, wiring.ingest_embedder().await?, wiring.warehouse().await?);
     let mut options = wiring.ingest_options();
     options.max_chunk_tokens = arguments.max_chunk_tokens.unwrap_or(options.max_chunk_tokens);
     options.sparse = arguments.sparse.unwrap_or(options.sparse);

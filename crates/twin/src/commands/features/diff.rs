@@ -27,10 +27,6 @@ struct Diff {
 
 pub async fn run(wiring: &Wiring, arguments: DiffArguments) -> anyhow::Result<()> {
     let (store, views) = (wiring.store().await?, [&arguments.first, &arguments.second]);
-    let embedder = match same_embedder(wiring, views).await? {
-        true => Some(wiring.embedder().await?),
-        false => None,
-    };
     let questions = arguments.questions.as_deref().map(questions).transpose()?;
     let authors = match arguments.author {
         Some(author) => vec![author],
@@ -39,20 +35,31 @@ pub async fn run(wiring: &Wiring, arguments: DiffArguments) -> anyhow::Result<()
     let mut diffs = Vec::new();
     for author in authors {
         let chunks = compare_chunks(&*store, &author, views[0], views[1])?;
-        let retrieval = match &embedder {
-            Some(embedder) => {
-                let questions = match &questions {
-                    Some(questions) => questions.clone(),
-                    None => title_questions(&*store, &author, views, TITLES)?,
-                };
-                let compare = || compare_retrieval(&*store, embedder.as_ref(), &author, views, &questions);
-                Some(tokio::task::block_in_place(compare)?)
-            }
-            None => None,
-        };
+        let retrieval = retrieval_diff(wiring, &author, views, questions.as_deref()).await?;
         diffs.push(Diff { author, chunks, retrieval });
     }
     output::result(wiring.json, &diffs, |diffs| diffs.iter().for_each(print))
+}
+
+/// Asks two views the same questions, or for posts by their titles. `None` when one of the views was made by another embedder
+/// than the one that is configured.
+pub async fn retrieval_diff(
+    wiring: &Wiring,
+    author: &AuthorId,
+    views: [&FeatureViewId; 2],
+    questions: Option<&[Question]>,
+) -> anyhow::Result<Option<RetrievalDiff>> {
+    if !same_embedder(wiring, views).await? {
+        return Ok(None);
+    }
+    let (store, embedder) = (wiring.store().await?, wiring.embedder().await?);
+    let titles = match questions {
+        Some(_) => Vec::new(),
+        None => title_questions(&*store, author, views, TITLES)?,
+    };
+    let questions = questions.unwrap_or(&titles);
+    let compare = || compare_retrieval(&*store, embedder.as_ref(), author, views, questions);
+    Ok(Some(tokio::task::block_in_place(compare)?))
 }
 
 async fn same_embedder(wiring: &Wiring, views: [&FeatureViewId; 2]) -> anyhow::Result<bool> {

@@ -3,14 +3,15 @@
 use twin_domain::ModelRegistry;
 use twin_model_registry::hub::{HubClient, HubOptions, PushOptions, Pushed, Repository, RepositoryKind};
 
-use crate::args::PushArguments;
+use crate::args::{ExportForm, PushArguments, PushSetArguments};
+use crate::commands::dataset::push_to;
 use crate::output;
 use crate::wiring::Wiring;
 
 /// The Hub, unless `models.hub_endpoint` or HF_ENDPOINT names another one.
 const HUB: &str = "https://huggingface.co";
 
-fn client(wiring: &Wiring) -> anyhow::Result<HubClient> {
+pub fn client(wiring: &Wiring) -> anyhow::Result<HubClient> {
     let settings = &wiring.config.models;
     Ok(HubClient::new(HubOptions {
         endpoint: settings.hub_endpoint.clone().unwrap_or_else(|| HUB.to_owned()),
@@ -25,23 +26,25 @@ pub async fn push(wiring: &Wiring, arguments: &PushArguments) -> anyhow::Result<
     let private = !arguments.public;
     let mut pushed = Vec::new();
     if let Some(dataset) = &arguments.dataset {
-        let dataset = Repository::parse(RepositoryKind::Dataset, dataset)?;
         let set = registry.version(&arguments.model)?.training_set;
-        // So that what is pushed is what was stored, and not a set that was forgotten.
-        wiring.store().await?.examples(&set)?;
-        let directory = wiring.config.training_sets().join(set.as_str());
-        pushed.push(client.push_directory(&directory, &dataset, set.as_str(), set.as_str(), private).await?);
+        let (repository, public, format) = (dataset.clone(), arguments.public, ExportForm::Parquet);
+        let set = PushSetArguments { set, repository, public, format };
+        pushed.push(push_to(wiring, &client, &set).await?);
     }
     let options = PushOptions { private, license: arguments.license.clone(), dataset: arguments.dataset.clone() };
     pushed.push(client.push(&registry, &arguments.model, &repository, &options).await?);
     output::result(wiring.json, &pushed, |pushed| {
-        for Pushed { repository, tag, commit, sent } in pushed {
-            let what =
-                if sent.is_empty() { "was there already".to_owned() } else { format!("{} files sent", sent.len()) };
-            output::line(format!("{repository} {tag} (commit {}): {what}", commit.get(..12).unwrap_or(commit)));
-        }
+        pushed.iter().for_each(|pushed| output::line(line(pushed)));
     })?;
     Ok(true)
+}
+
+/// What a push came to, in a line.
+pub fn line(pushed: &Pushed) -> String {
+    let Pushed { repository, tag, also, commit, sent } = pushed;
+    let what = if sent.is_empty() { "was there already".to_owned() } else { format!("{} files sent", sent.len()) };
+    let names: Vec<&str> = std::iter::once(tag).chain(also).map(String::as_str).collect();
+    format!("{repository} {} (commit {}): {what}", names.join(", "), commit.get(..12).unwrap_or(commit))
 }
 
 pub async fn pull(wiring: &Wiring, repository: &str, revision: &str) -> anyhow::Result<bool> {
@@ -50,6 +53,9 @@ pub async fn pull(wiring: &Wiring, repository: &str, revision: &str) -> anyhow::
     let pulled = client.pull(&registry, &repository, revision).await?;
     output::result(wiring.json, &pulled, |pulled| {
         output::line(format!("{} is {repository} at {revision}", pulled.model));
+        if !pulled.tags.is_empty() {
+            output::line(format!("  tags: {}", pulled.tags.join(", ")));
+        }
         if pulled.model != pulled.original {
             output::line(format!("  it is called {} there; that number is another version here", pulled.original));
         }

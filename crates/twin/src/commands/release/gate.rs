@@ -3,25 +3,34 @@
 use std::path::Path;
 
 use anyhow::Context;
-use twin_domain::{Digest, Gate, ModelRegistry, ModelVersionId};
+use twin_domain::{AuthorId, Digest, FeatureViewId, Gate, ModelRegistry, ModelVersionId};
 use twin_training_pipeline::evaluate::EvaluationReport;
-use twin_training_pipeline::gate::{Finding, GateReport, Measured, Outcome, Thresholds, judge};
+use twin_training_pipeline::gate::{Finding, GateReport, Measured, Outcome, Retrieval, Thresholds, judge};
 use twin_training_pipeline::registration::read_evaluation;
 
+use crate::commands::features::retrieval_diff;
 use crate::output;
 use crate::wiring::Wiring;
 
 /// Asks the gate and keeps its report. `None` when the candidate serves already.
-pub fn ask(
+pub async fn ask(
     wiring: &Wiring,
     candidate: &ModelVersionId,
+    view: &FeatureViewId,
     thresholds: Option<&Path>,
 ) -> anyhow::Result<Option<(GateReport, Digest)>> {
     let registry = wiring.registry()?;
-    let production = registry.serving(&candidate.author)?.map(|release| release.model);
-    if production.as_ref() == Some(candidate) {
+    let serving = registry.serving(&candidate.author)?;
+    if serving.as_ref().is_some_and(|serving| serving.model == *candidate && serving.feature_view == *view) {
         return Ok(None);
     }
+    let retrieval = match &serving {
+        Some(serving) if serving.feature_view != *view => {
+            Some(ranks(wiring, &candidate.author, [&serving.feature_view, view]).await)
+        }
+        _ => None,
+    };
+    let production = serving.map(|release| release.model);
     let text = thresholds.map(|path| {
         std::fs::read_to_string(path).with_context(|| format!("could not read the thresholds in `{}`", path.display()))
     });
@@ -32,9 +41,19 @@ pub fn ask(
         None => None,
     };
     let production = production.as_ref().map(|model| Measured { model, evaluation: old.as_ref() });
-    let report = judge(&Measured { model: candidate, evaluation: new.as_ref() }, production.as_ref(), &thresholds);
+    let candidate_measured = Measured { model: candidate, evaluation: new.as_ref() };
+    let report = judge(&candidate_measured, production.as_ref(), retrieval.as_ref(), &thresholds);
     let digest = registry.put_gate_report(&candidate.author, &serde_json::to_vec_pretty(&report)?)?;
     Ok(Some((report, digest)))
+}
+
+/// What the two feature views find when they are asked for posts by their titles.
+async fn ranks(wiring: &Wiring, author: &AuthorId, views: [&FeatureViewId; 2]) -> Retrieval {
+    match retrieval_diff(wiring, author, views, None).await {
+        Ok(Some(diff)) => Ok(diff.reciprocal_ranks),
+        Ok(None) => Err("one of the feature views is of another embedder than the one that is configured".to_owned()),
+        Err(error) => Err(format!("{error:#}")),
+    }
 }
 
 /// What serves may be damaged; that must not keep a better one from taking its place by force.

@@ -17,7 +17,7 @@ const BATCH_TEXTS: usize = 1024;
 /// Fewer texts than this are not worth the way through the queue.
 const FEW_TEXTS: usize = 8;
 /// After how long without a job being done it is said that workers may be missing.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An embedder that counts tokens itself and lets workers embed. Questions and the like, which are few, it embeds itself.
 pub struct QueuedEmbedder {
@@ -77,7 +77,7 @@ impl QueuedEmbedder {
                 }
                 if begun.elapsed() > PATIENCE && !told {
                     let name = self.local.name();
-                    tracing::warn!("texts wait for a worker with {name}: start one with `twin worker`");
+                    tracing::warn!("texts wait for a worker with {name}: if none runs, start one with `twin worker`");
                     told = true;
                 }
             };

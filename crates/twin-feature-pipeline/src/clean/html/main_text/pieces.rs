@@ -25,6 +25,11 @@ impl Piece {
         self.level == 0 && self.words >= 10 && self.linked * 2 < self.characters
     }
 
+    /// Whether a third of it or so is a link to another page.
+    pub(super) fn is_partly_linked(&self) -> bool {
+        self.linked * 10 >= self.characters * 3
+    }
+
     /// Whether it is little but a link to another page of the site.
     pub(super) fn is_linked_within_site(&self) -> bool {
         self.linked_within_site * 10 >= self.characters * 8

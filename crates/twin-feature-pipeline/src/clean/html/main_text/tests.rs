@@ -22,6 +22,7 @@ fn check(part: &str, expected: &str) {
 fn what_is_not_the_text_goes() {
     check("<p>A short one.</p>", "A short one.");
     check("<p>Related: <a href=/x>Another post</a></p>", "");
+    check("<p>Tagged: <a href=/tags/x>x</a>, <a href=/tags/y>y</a></p><p>Back to the list</p>", "");
     check("<p>Posted on 6 May 2014</p><p>Tuesday, 6 May 2014</p>", "");
     check("<figure><img src=x><figcaption>A picture of a cat</figcaption></figure>", "");
     check("<div class=shareButtons><p>Tell others</p><p>Tell all</p></div>", "");
@@ -35,6 +36,8 @@ fn what_the_author_wrote_stays() {
         "One and two more",
     );
     check("<p>Follow the steps: <a href=/x>here</a></p>", "Follow the steps: here");
+    check("<p>Tagged unions are great. Back to the story.</p>", "Tagged unions are great. Back to the story.");
+    check("<p>Sign up for an account, and you are done.</p>", "Sign up for an account, and you are done.");
     check("<pre>related: x\n2014-05-06 10:12</pre>", "related: x 2014-05-06 10:12");
 }
 

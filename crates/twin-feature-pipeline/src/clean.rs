@@ -29,7 +29,7 @@ pub use self::encoding::decode_page;
 pub use self::privacy::Masked;
 
 /// The version of the rules in this module; part of every feature view. Raise it when any of them changes what comes out.
-pub const CLEANER: &str = "clean-3";
+pub const CLEANER: &str = "clean-4";
 
 /// No honest page takes longer.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -209,15 +209,18 @@ fn from_fragment(page: &Page) -> Result<CleanedDocument, Rejection> {
 /// The page's own main text where there is one; the feed's text where the page could not be had or gave less than half.
 fn from_html(page: &Page) -> Result<CleanedDocument, Rejection> {
     let url = Url::parse(&page.url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    if page.hints.crawled && html::parse(&page.body).is_ok_and(|page| html::is_listing(&page)) {
-        return Err(Rejection::Listing);
-    }
     let from_page = if page.body.is_empty() {
         let problem = page.hints.fetch_problem.clone().unwrap_or_else(|| "the page is empty".to_owned());
         Err(Rejection::NotFetched { problem })
     } else {
-        html::extract(&page.body, url.as_ref())
+        html::parse(&page.body).and_then(|parsed| {
+            let is_listing = page.hints.crawled && html::is_listing(&parsed);
+            if is_listing { Err(Rejection::Listing) } else { html::extract(parsed, url.as_ref()) }
+        })
     };
+    if matches!(from_page, Err(Rejection::Listing)) {
+        return Err(Rejection::Listing);
+    }
     let from_feed =
         page.hints.feed_content.as_deref().map(html::convert).transpose().unwrap_or_default().unwrap_or_default();
     let page_words = from_page.as_ref().map_or(0, |extracted| word_count(&extracted.text));

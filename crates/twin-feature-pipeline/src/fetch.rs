@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, OnceCell, Semaphore};
 use tokio::time::Instant;
 use url::Url;
 
-use self::guard::{Allowed, Denied};
+use self::guard::{Allowed, Denied, Names};
 
 pub mod guard;
 pub mod robots;
@@ -158,6 +158,7 @@ pub enum Answer {
 pub struct Fetcher {
     client: Client,
     allowed: Allowed,
+    names: Names,
     config: FetchConfig,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
 }
@@ -175,12 +176,12 @@ struct Host {
 ///
 /// # Errors
 /// When `allow_net` cannot be read or the client cannot be made.
-pub(crate) fn client(config: &FetchConfig) -> Result<(Client, Allowed), FetchError> {
+fn client(config: &FetchConfig, names: Names) -> Result<(Client, Allowed), FetchError> {
     let allowed = Allowed::parse(&config.allow_net).map_err(FetchError::AllowNet)?;
     let client = Client::builder()
         .user_agent(USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
-        .dns_resolver(Arc::new(guard::Resolver::new(allowed.clone())))
+        .dns_resolver(Arc::new(guard::Resolver::new(names, allowed.clone())))
         // A proxy would resolve names by itself, past the guard.
         .no_proxy()
         .referer(false)
@@ -197,8 +198,12 @@ impl Fetcher {
     /// # Errors
     /// When `allow_net` cannot be read or the client cannot be made.
     pub fn new(config: FetchConfig) -> Result<Self, FetchError> {
-        let (client, allowed) = client(&config)?;
-        Ok(Self { client, allowed, config, hosts: Mutex::new(HashMap::new()) })
+        Self::with_names(config, Names::System)
+    }
+
+    fn with_names(config: FetchConfig, names: Names) -> Result<Self, FetchError> {
+        let (client, allowed) = client(&config, names.clone())?;
+        Ok(Self { client, allowed, names, config, hosts: Mutex::new(HashMap::new()) })
     }
 
     /// Fetches an address, if its robots.txt allows it. With validators of an earlier answer the server may say that
@@ -234,9 +239,8 @@ impl Fetcher {
         self.allowed.check(url)?;
         let name = host(url);
         let port = url.port_or_known_default().unwrap_or(443);
-        let looked_up = tokio::net::lookup_host((name.trim_matches(['[', ']']), port)).await;
+        let looked_up = self.names.look_up(name.trim_matches(['[', ']']), port).await;
         let found = looked_up.map_err(|source| FetchError::Unknown { host: name.clone(), source })?;
-        let found: Vec<_> = found.collect();
         // A private host that is allowed by its number is allowed.
         Ok(if self.allowed.names(url) { found } else { self.allowed.filter(&name, found)? })
     }
@@ -472,3 +476,6 @@ async fn body_start(mut response: Response, most: usize) -> Result<Vec<u8>, Fetc
     body.truncate(most);
     Ok(body)
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,8 @@ pub struct IngestOptions {
     pub only_by: Option<String>,
     /// Whether documents that the source has no more become tombstones and leave the index. They are kept otherwise.
     pub remove_gone: bool,
-    /// How many chunks are embedded and loaded at a time; a killed run repeats at most these.
+    /// How many chunks are embedded and loaded at a time. One such batch is prepared, one embedded and one stored at once,
+    /// and a killed run repeats at most these.
     pub batch_chunks: usize,
     pub fetch: FetchConfig,
     /// Where the APIs of services are.

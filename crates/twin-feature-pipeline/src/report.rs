@@ -40,10 +40,19 @@ pub struct Seconds {
     pub chunking: f64,
     /// The embedding model.
     pub embedding: f64,
-    /// The feature store.
+    /// The feature store. Chunking, embedding and loading go on at the same time.
     pub loading: f64,
     /// All of it.
     pub total: f64,
+}
+
+impl Seconds {
+    /// The share of the time after collecting that the embedding model was at work, 0 to 1: how near the run came to the
+    /// speed of embedding alone.
+    pub fn embedder_share(&self) -> f64 {
+        let after = self.total - self.collecting;
+        if after > 0.0 { (self.embedding / after).min(1.0) } else { 0.0 }
+    }
 }
 
 /// The sizes of the chunks written in a run, in tokens of the embedder with title and headings.
@@ -108,7 +117,7 @@ pub struct IngestReport {
     pub chunks_in_view: u64,
     pub chunk_tokens: ChunkStatistics,
     pub seconds: Seconds,
-    /// Chunks embedded and loaded per second of those two stages; 0 when there were none.
+    /// Chunks per second from the first that was cut to the last that was stored; 0 when there were none.
     pub chunks_per_second: f64,
     /// What there is of the author after this run, by source, and what a twin of it will be weak on.
     pub inventory: Option<Inventory>,

@@ -15,7 +15,7 @@ pub(crate) mod git;
 pub(crate) mod rows;
 pub(crate) mod service;
 pub(crate) mod site;
-mod wikilinks;
+pub(crate) mod wikilinks;
 
 pub use self::export::ExportKind;
 pub use self::git::Repository;

@@ -1,7 +1,9 @@
 //! Boilerplate: paragraphs that stand in many documents of a source, such as a footer or a call to subscribe. They are
 //! neither knowledge nor voice, and repeated text is what models memorise first (Lee et al., ACL 2022).
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
 use super::{markdown, normal};
@@ -22,41 +24,68 @@ pub(crate) struct Boilerplate {
     pub(crate) documents: usize,
 }
 
-/// Removes boilerplate from the texts of one source and says what was removed, most frequent first.
-pub(crate) fn remove(texts: &mut [&mut String]) -> Vec<Boilerplate> {
-    let paragraphs: Vec<Vec<Paragraph>> = texts.iter().map(|text| paragraphs(text)).collect();
-    let mut documents: HashMap<&str, usize> = HashMap::new();
-    for text in &paragraphs {
-        for words in text.iter().map(|paragraph| paragraph.words.as_str()).collect::<HashSet<_>>() {
-            *documents.entry(words).or_default() += 1;
+/// In how many documents of a source each paragraph stands: a number for each paragraph, no text.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    documents: usize,
+    paragraphs: HashMap<u64, u32>,
+}
+
+impl Census {
+    /// Counts the paragraphs of one more document.
+    pub(crate) fn count(&mut self, text: &str) {
+        self.documents += 1;
+        for paragraph in paragraphs(text).into_iter().map(|paragraph| paragraph.words).collect::<HashSet<_>>() {
+            *self.paragraphs.entry(paragraph).or_default() += 1;
         }
     }
-    let least = LEAST_DOCUMENTS.max((texts.len() as f64 * LEAST_SHARE).ceil() as usize);
-    documents.retain(|_, count| *count >= least);
-    let mut removed: HashMap<&str, Boilerplate> = HashMap::new();
-    for (text, paragraphs) in texts.iter_mut().zip(&paragraphs) {
+
+    /// The paragraphs that are boilerplate.
+    pub(crate) fn finish(self) -> Recurring {
+        let least = LEAST_DOCUMENTS.max((self.documents as f64 * LEAST_SHARE).ceil() as usize);
+        let recurring = self.paragraphs.into_iter().map(|(words, count)| (words, count as usize));
+        let documents = recurring.filter(|(_, count)| *count >= least).collect();
+        Recurring { documents, removed: HashMap::new() }
+    }
+}
+
+/// The boilerplate of a source.
+#[derive(Debug)]
+pub(crate) struct Recurring {
+    /// How many documents each paragraph stands in.
+    documents: HashMap<u64, usize>,
+    removed: HashMap<u64, Boilerplate>,
+}
+
+impl Recurring {
+    /// Removes it from a text.
+    pub(crate) fn remove(&mut self, text: &mut String) {
         // From the end, so that the ranges before stay right.
-        for paragraph in paragraphs.iter().rev() {
-            if let Some(count) = documents.get(paragraph.words.as_str()) {
-                let start = text[paragraph.range.clone()].split_whitespace().take(12).collect::<Vec<_>>().join(" ");
-                removed.entry(&paragraph.words).or_insert(Boilerplate { start, documents: *count });
-                text.replace_range(paragraph.range.clone(), "");
+        for paragraph in paragraphs(text).into_iter().rev() {
+            if let Some(documents) = self.documents.get(&paragraph.words).copied() {
+                let start = || text[paragraph.range.clone()].split_whitespace().take(12).collect::<Vec<_>>().join(" ");
+                self.removed.entry(paragraph.words).or_insert_with(|| Boilerplate { start: start(), documents });
+                text.replace_range(paragraph.range, "");
             }
         }
         let ends = text.trim_end().len();
         text.truncate(ends);
         text.push('\n');
     }
-    let mut removed: Vec<Boilerplate> = removed.into_values().collect();
-    removed.sort_by(|a, b| b.documents.cmp(&a.documents).then_with(|| a.start.cmp(&b.start)));
-    removed
+
+    /// What was removed, most frequent first.
+    pub(crate) fn removed(self) -> Vec<Boilerplate> {
+        let mut removed: Vec<Boilerplate> = self.removed.into_values().collect();
+        removed.sort_by(|a, b| b.documents.cmp(&a.documents).then_with(|| a.start.cmp(&b.start)));
+        removed
+    }
 }
 
 struct Paragraph {
     /// The paragraph and the empty lines after it.
     range: Range<usize>,
-    /// Its words, by which it is recognised.
-    words: String,
+    /// The hash of its words, by which it is recognised.
+    words: u64,
 }
 
 /// The paragraphs between empty lines that may be boilerplate: not headings, not code, not too short.
@@ -73,7 +102,7 @@ fn paragraphs(text: &str) -> Vec<Paragraph> {
         let in_code = code.get(at).is_some_and(|range| range.start <= start || range.end > end);
         let words = normal::words(paragraph);
         if !in_code && !paragraph.starts_with('#') && words.len() >= LEAST_WORDS {
-            found.push(Paragraph { range: start..next, words: words.join(" ") });
+            found.push(Paragraph { range: start..next, words: hash(&words) });
         }
         start = next.max(start + 1);
         while !text.is_char_boundary(start) {
@@ -83,14 +112,23 @@ fn paragraphs(text: &str) -> Vec<Paragraph> {
     found
 }
 
+fn hash(words: &[String]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    words.hash(&mut hasher);
+    hasher.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn run(texts: &[String]) -> (Vec<String>, Vec<Boilerplate>) {
         let mut texts = texts.to_vec();
-        let removed = remove(&mut texts.iter_mut().collect::<Vec<_>>());
-        (texts, removed)
+        let mut census = Census::default();
+        texts.iter().for_each(|text| census.count(text));
+        let mut recurring = census.finish();
+        texts.iter_mut().for_each(|text| recurring.remove(text));
+        (texts, recurring.removed())
     }
 
     #[test]

@@ -9,10 +9,10 @@ use scraper::{ElementRef, Html, HtmlTreeSink, Selector};
 use url::Url;
 
 use super::Rejection;
-use crate::date;
 use crate::page::Hints;
 
 mod main_text;
+mod metadata;
 
 /// Deeper pages are not articles. Parsing is quadratic in depth: half a megabyte of `<ul><li>` takes a minute and a half
 /// (html5ever issue 788).
@@ -31,32 +31,12 @@ pub(crate) struct Extracted {
 }
 
 /// Finds the main text of a page. Runs long on large pages, so it belongs on a thread of its own.
-pub(crate) fn extract(html: &str, url: Option<&Url>) -> Result<Extracted, Rejection> {
-    let mut page = parse(html)?;
+pub(crate) fn extract(mut page: Html, url: Option<&Url>) -> Result<Extracted, Rejection> {
     let canonical = url.and_then(|url| canonical(&page, url));
     let language = attribute(&page, "html[lang]", "lang");
+    let hints = metadata::read(&page);
     remove_unseen(&mut page);
-    let options = rs_trafilatura::Options {
-        include_links: true,
-        include_formatting: true,
-        // Only posts are read, and the guess among shops and forums takes longer than the extraction.
-        page_type: Some(rs_trafilatura::page_type::PageType::Article),
-        url: url.map(Url::to_string),
-        ..Default::default()
-    };
-    let visible = page.html();
-    let result = rs_trafilatura::extract_with_options(&visible, &options)
-        .map_err(|error| Rejection::NoMainText { problem: error.to_string() })?;
-    let main = main_text::find(&visible, url, &result.content_html.unwrap_or_default(), &result.content_text)?;
-    let text = to_markdown(&main)?;
-    let metadata = result.metadata;
-    let hints = Hints {
-        title: metadata.title.filter(|title| !title.trim().is_empty()),
-        date: metadata.date.and_then(|date| date::parse(&date.to_rfc3339())),
-        tags: metadata.tags,
-        byline: metadata.author,
-        ..Hints::default()
-    };
+    let text = to_markdown(&main_text::find(&page, &page.html(), url)?)?;
     Ok(Extracted { hints, canonical, language, text })
 }
 

@@ -44,8 +44,19 @@ impl Kind {
     }
 }
 
-/// Masks a Markdown text. Doing it twice changes nothing.
+/// Masks a Markdown text. Doing it twice changes nothing: what only stands alone once its neighbour is masked, as of two
+/// numbers without a space between them, is masked too.
 pub(crate) fn mask(text: &str) -> (String, Masked) {
+    let (mut masked, mut counts) = mask_once(text);
+    let mut more = counts;
+    while more != Masked::default() {
+        (masked, more) = mask_once(&masked);
+        counts.add(more);
+    }
+    (masked, counts)
+}
+
+fn mask_once(text: &str) -> (String, Masked) {
     let mut found: Vec<(Range<usize>, Kind)> = keys(text).map(|range| (range, Kind::Key)).collect();
     // `git@host` and `+1 234` in code are syntax; keys in code are keys.
     let code = if text.contains('@') || PHONE.is_match(text) { code_ranges(text) } else { Vec::new() };
@@ -175,6 +186,7 @@ mod tests {
         );
         check("Call +44 20 7946 0958 or (555) 123-4567.", "Call [phone] or [phone].");
         check("Tel.: 0171 1234567, phone 555-123-4567", "Tel.: [phone], phone [phone]");
+        check("+49 30 1234567+49 30 1234567", "[phone][phone]");
         let (_, counts) = mask("a@b.io, c@d.io, +49 (30) 901820");
         assert_eq!(counts, Masked { email_addresses: 2, phone_numbers: 1, keys: 0 });
     }

@@ -97,23 +97,43 @@ impl Allowed {
     }
 }
 
-/// The client's resolver: the system's, filtered.
-#[derive(Debug)]
+/// Where names are looked up.
+#[derive(Clone)]
+pub(super) enum Names {
+    System,
+    /// A test's own answers, which may be others at each question.
+    #[cfg(test)]
+    Scripted(std::sync::Arc<dyn Fn(&str) -> Vec<IpAddr> + Send + Sync>),
+}
+
+impl Names {
+    /// The addresses of a name, unfiltered.
+    pub(super) async fn look_up(&self, name: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::System => Ok(tokio::net::lookup_host((name, port)).await?.collect()),
+            #[cfg(test)]
+            Self::Scripted(answer) => Ok(answer(name).into_iter().map(|address| (address, port).into()).collect()),
+        }
+    }
+}
+
+/// The client's resolver: names are looked up, and the addresses filtered.
 pub(super) struct Resolver {
+    names: Names,
     allowed: Allowed,
 }
 
 impl Resolver {
-    pub(super) fn new(allowed: Allowed) -> Self {
-        Self { allowed }
+    pub(super) fn new(names: Names, allowed: Allowed) -> Self {
+        Self { names, allowed }
     }
 }
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let allowed = self.allowed.clone();
+        let (names, allowed) = (self.names.clone(), self.allowed.clone());
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found = names.look_up(name.as_str(), 0).await?;
             let addresses: Addrs = Box::new(allowed.filter(name.as_str(), found)?.into_iter());
             Ok(addresses)
         })

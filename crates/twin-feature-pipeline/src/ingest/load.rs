@@ -6,14 +6,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 use twin_domain::{
-    Author, AuthorId, CancelFlag, Digest, DocumentInfo, EmbeddedChunk, Embedding, FeatureStore, FeatureView,
-    FeatureViewId, Progress, ProgressUpdate,
+    Author, AuthorId, CancelFlag, Digest, DocumentId, DocumentInfo, EmbeddedChunk, Embedding, FeatureStore,
+    FeatureView, FeatureViewId, Progress, ProgressUpdate,
 };
-use twin_models::embedding::Embedder;
+use twin_models::embedding::{EmbedError, Embedder};
 
 use super::{IngestError, IngestOptions};
 use crate::chunk::{self, PreparedChunk};
@@ -43,33 +44,34 @@ impl Load<'_> {
     }
 }
 
-/// Brings the view up to date with the author's documents.
+/// Brings the view up to date with the author's documents. The next documents are chunked, and the last ones stored, while
+/// the embedder works, which is the slowest by far.
 pub(super) async fn features(run: &Load<'_>, view: &FeatureView, report: &mut IngestReport) -> Result<(), IngestError> {
     prepare_store(run, view.clone(), report).await?;
     remove_gone(run.warehouse, &run.store, &run.author.id).await?;
+    let begun = Instant::now();
     let pending = run.warehouse.not_indexed(&run.author.id, &run.view).await?;
-    let mut loader = Loader { run, pending: pending.len(), window: Vec::new(), tokens: Vec::new(), embedded: 0 };
-    for id in pending {
-        if run.interrupted(report) {
-            return Ok(());
-        }
-        let begun = Instant::now();
-        let document = run.warehouse.document(id).await?;
-        let (embedder, view_id, most) = (run.embedder.clone(), run.view.clone(), run.options.max_chunk_tokens);
-        let info = Arc::new(document.info.clone());
-        let split = move || chunk::split(&document, &view_id, most, embedder.as_ref());
-        let chunks = tokio::task::spawn_blocking(split).await?;
-        report.seconds.chunking += begun.elapsed().as_secs_f64();
-        loader.window.push((info, chunks));
-        if loader.window.iter().map(|(_, chunks)| chunks.len()).sum::<usize>() >= run.options.batch_chunks {
-            loader.flush(report).await?;
-        }
-    }
-    loader.flush(report).await?;
+    let documents = pending.len();
+    let (to_embed, prepared) = mpsc::channel(1);
+    let (to_store, embedded) = mpsc::channel(1);
+    // A stage that fails lets go of its channels, which ends the others.
+    let (chunking, embedding, stored) =
+        tokio::join!(prepare(run, pending, to_embed), embed(run, documents, prepared, to_store), store(run, embedded));
+    let (chunking, embedding, stored) = (chunking?, embedding?, stored?);
+    report.seconds.chunking = chunking.as_secs_f64();
+    report.seconds.embedding = embedding.busy.as_secs_f64();
+    report.seconds.loading = stored.busy.as_secs_f64();
+    report.documents_indexed = stored.documents;
+    report.chunks_written = stored.tokens.len();
+    report.chunks_reused = embedding.reused;
+    report.tokens_embedded = embedding.tokens;
+    let seconds = begun.elapsed().as_secs_f64();
+    report.chunks_per_second = if stored.tokens.is_empty() { 0.0 } else { stored.tokens.len() as f64 / seconds };
+    report.chunk_tokens = ChunkStatistics::of(stored.tokens, run.embedder.max_tokens());
     if run.interrupted(report) {
         return Ok(());
     }
-    loader.finish(report).await
+    finish(run, report).await
 }
 
 /// Makes the view if it is not there, and notices an index that was lost: the warehouse is the truth.
@@ -118,174 +120,220 @@ async fn with_store<T: Send + 'static>(
     Ok(tokio::task::spawn_blocking(move || work(store.as_ref())).await??)
 }
 
-struct Loader<'a> {
-    run: &'a Load<'a>,
-    /// How many documents there were to load.
-    pending: usize,
-    /// The documents that are loaded together.
-    window: Vec<(Arc<DocumentInfo>, Vec<PreparedChunk>)>,
-    /// The sizes of all chunks loaded.
-    tokens: Vec<usize>,
-    /// The tokens of those that were embedded.
-    embedded: usize,
+/// Documents that are loaded together.
+#[derive(Default)]
+struct Window {
+    /// Each with the digest of its content and the number of its chunks.
+    documents: Vec<(DocumentId, Digest, usize)>,
+    chunks: Vec<Pending>,
 }
 
-/// A chunk of the window on its way to the store.
-struct Pending<'w> {
-    document: &'w Arc<DocumentInfo>,
-    prepared: &'w PreparedChunk,
+/// A chunk on its way to the store.
+struct Pending {
+    document: Arc<DocumentInfo>,
+    prepared: PreparedChunk,
     /// The digest of the text that is embedded.
     text: Digest,
     embedding: Option<Embedding>,
 }
 
-impl Loader<'_> {
-    /// Embeds and loads the window, unless the run is interrupted meanwhile.
-    async fn flush(&mut self, report: &mut IngestReport) -> Result<(), IngestError> {
-        let window = std::mem::take(&mut self.window);
+/// Cuts the documents into chunks, with the vectors that were made before, and says how long that took.
+async fn prepare(
+    run: &Load<'_>,
+    documents: Vec<DocumentId>,
+    windows: mpsc::Sender<Window>,
+) -> Result<Duration, IngestError> {
+    let (mut busy, mut window) = (Duration::ZERO, Window::default());
+    for id in documents {
+        if run.cancel.is_cancelled() {
+            return Ok(busy);
+        }
         let begun = Instant::now();
-        let Some(embedded) = self.embed(&window, report).await? else { return Ok(()) };
-        report.seconds.embedding += begun.elapsed().as_secs_f64();
+        let document = run.warehouse.document(id).await?;
+        let known = run.warehouse.embeddings(id, run.embedder.digest()).await?;
+        let (embedder, view, most) = (run.embedder.clone(), run.view.clone(), run.options.max_chunk_tokens);
+        let info = Arc::new(document.info.clone());
+        let split = move || chunk::split(&document, &view, most, embedder.as_ref());
+        let chunks = tokio::task::spawn_blocking(split).await?;
+        window.documents.push((info.id, info.content_hash.clone(), chunks.len()));
+        window.chunks.extend(chunks.into_iter().map(|prepared| {
+            let text = Digest::of(&prepared.embedding_text);
+            let embedding = known.get(&text).cloned();
+            Pending { document: info.clone(), prepared, text, embedding }
+        }));
+        busy += begun.elapsed();
+        if window.chunks.len() >= run.options.batch_chunks && windows.send(std::mem::take(&mut window)).await.is_err() {
+            return Ok(busy);
+        }
+    }
+    if !window.documents.is_empty() {
+        // Nobody listening means that a later stage failed, and says why.
+        let _ = windows.send(window).await;
+    }
+    Ok(busy)
+}
 
+/// What embedding did.
+#[derive(Default)]
+struct Embedded {
+    /// The time in the embedder.
+    busy: Duration,
+    reused: usize,
+    tokens: usize,
+}
+
+/// Embeds one window after the other, until there are no more or the run is interrupted.
+async fn embed(
+    run: &Load<'_>,
+    documents: usize,
+    mut windows: mpsc::Receiver<Window>,
+    embedded: mpsc::Sender<Window>,
+) -> Result<Embedded, IngestError> {
+    let (mut did, mut progress) = (Embedded::default(), Told { documents: 0, of: documents, chunks: 0 });
+    while let Some(mut window) = windows.recv().await {
+        did.reused += window.chunks.iter().filter(|chunk| chunk.embedding.is_some()).count();
+        if !embed_missing(run, &mut window, &progress, &mut did).await? {
+            break;
+        }
+        progress.documents += window.documents.len();
+        progress.chunks += window.chunks.len();
+        progress.tell(run, 0.0, &window);
+        if embedded.send(window).await.is_err() {
+            break;
+        }
+    }
+    Ok(did)
+}
+
+/// Embeds each text of a window that has no vector yet once, those of like length together, so that little is padded. Says
+/// whether it came to the end.
+async fn embed_missing(
+    run: &Load<'_>,
+    window: &mut Window,
+    progress: &Told,
+    did: &mut Embedded,
+) -> Result<bool, IngestError> {
+    let missing = window.chunks.iter().filter(|chunk| chunk.embedding.is_none());
+    let texts: BTreeMap<(usize, &Digest), &str> =
+        missing.map(|chunk| ((chunk.prepared.tokens, &chunk.text), chunk.prepared.embedding_text.as_str())).collect();
+    let texts: Vec<(usize, Digest, String)> =
+        texts.into_iter().map(|((tokens, digest), text)| (tokens, digest.clone(), text.to_owned())).collect();
+    let mut vectors: HashMap<Digest, Embedding> = HashMap::with_capacity(texts.len());
+    // Also how often progress is told.
+    let most = run.embedder.batch().max(1);
+    for (batch, of_batch) in texts.chunks(most).enumerate() {
+        progress.tell(run, (batch * most) as f64 / texts.len() as f64, window);
+        if run.cancel.is_cancelled() {
+            return Ok(false);
+        }
+        let inputs: Vec<String> = of_batch.iter().map(|(_, _, text)| text.clone()).collect();
+        let embedder = run.embedder.clone();
         let begun = Instant::now();
-        let documents: Vec<_> =
-            window.iter().map(|(info, chunks)| (info.id, info.content_hash.clone(), chunks.len())).collect();
-        let (view, stale) = (self.run.view.clone(), documents.clone());
-        with_store(self.run, move |store| {
-            embedded.chunks(UPSERT_BATCH).try_for_each(|batch| store.upsert(&view, batch))?;
-            stale.iter().try_for_each(|(id, content_hash, _)| store.remove_stale(&view, *id, Some(content_hash)))
-        })
-        .await?;
-        self.run.warehouse.put_indexed(&self.run.view, &documents, self.run.now).await?;
-        report.seconds.loading += begun.elapsed().as_secs_f64();
-
-        let sizes = window.iter().flat_map(|(_, chunks)| chunks).map(|prepared| prepared.tokens);
-        self.tokens.extend(sizes);
-        report.documents_indexed += documents.len();
-        report.chunks_written = self.tokens.len();
-        self.tell(report.documents_indexed, report.chunks_written);
-        Ok(())
+        let work = move || embedder.embed(&inputs.iter().map(String::as_str).collect::<Vec<_>>());
+        let made = tokio::task::spawn_blocking(work).await??;
+        did.busy += begun.elapsed();
+        vectors.extend(of_batch.iter().map(|(_, digest, _)| digest.clone()).zip(made));
+        did.tokens += of_batch.iter().map(|(tokens, ..)| tokens).sum::<usize>();
     }
-
-    /// The window's chunks with their vectors, in order; nothing if the run is interrupted.
-    async fn embed(
-        &mut self,
-        window: &[(Arc<DocumentInfo>, Vec<PreparedChunk>)],
-        report: &mut IngestReport,
-    ) -> Result<Option<Vec<EmbeddedChunk>>, IngestError> {
-        let (warehouse, embedder) = (self.run.warehouse, self.run.embedder.digest().clone());
-        let mut pending = Vec::new();
-        for (document, chunks) in window {
-            let known = warehouse.embeddings(document.id, &embedder).await?;
-            for prepared in chunks {
-                let text = Digest::of(&prepared.embedding_text);
-                let embedding = known.get(&text).cloned();
-                pending.push(Pending { document, prepared, text, embedding });
-            }
-        }
-        report.chunks_reused += pending.iter().filter(|chunk| chunk.embedding.is_some()).count();
-        if !self.embed_missing(&mut pending, window.len(), report).await? {
-            return Ok(None);
-        }
-        let embeddings = by_document(&pending);
-        warehouse.put_embeddings(&embedder, &embeddings).await?;
-        let missing = || IngestError::Embed(self.unusable());
-        let embedded = pending.into_iter().map(|Pending { document, prepared, embedding, .. }| {
-            let embedding = embedding.ok_or_else(missing)?;
-            Ok(EmbeddedChunk { chunk: prepared.chunk.clone(), document: document.clone(), embedding })
-        });
-        embedded.collect::<Result<_, IngestError>>().map(Some)
+    for chunk in window.chunks.iter_mut().filter(|chunk| chunk.embedding.is_none()) {
+        chunk.embedding = vectors.get(&chunk.text).cloned();
     }
+    Ok(!run.cancel.is_cancelled())
+}
 
-    /// Embeds each text that has no vector yet once, those of like length together, so that little is padded. Says whether
-    /// it came to the end.
-    async fn embed_missing(
-        &mut self,
-        pending: &mut [Pending<'_>],
-        documents: usize,
-        report: &mut IngestReport,
-    ) -> Result<bool, IngestError> {
-        let missing = pending.iter().filter(|chunk| chunk.embedding.is_none());
-        let texts: BTreeMap<(usize, &Digest), &str> = missing
-            .map(|chunk| ((chunk.prepared.tokens, &chunk.text), chunk.prepared.embedding_text.as_str()))
-            .collect();
-        let texts: Vec<(usize, Digest, String)> =
-            texts.into_iter().map(|((tokens, digest), text)| (tokens, digest.clone(), text.to_owned())).collect();
-        let mut vectors: HashMap<Digest, Embedding> = HashMap::with_capacity(texts.len());
-        // Also how often progress is told.
-        let most = self.run.embedder.batch().max(1);
-        for (batch, of_batch) in texts.chunks(most).enumerate() {
-            let before = batch * most;
-            self.tell(report.documents_indexed + documents * before / texts.len(), self.tokens.len() + before);
-            if self.run.interrupted(report) {
-                return Ok(false);
-            }
-            let inputs: Vec<String> = of_batch.iter().map(|(_, _, text)| text.clone()).collect();
-            let embedder = self.run.embedder.clone();
-            let work = move || embedder.embed(&inputs.iter().map(String::as_str).collect::<Vec<_>>());
-            let made = tokio::task::spawn_blocking(work).await??;
-            vectors.extend(of_batch.iter().map(|(_, digest, _)| digest.clone()).zip(made));
-            self.embedded += of_batch.iter().map(|(tokens, ..)| tokens).sum::<usize>();
-        }
-        for chunk in pending.iter_mut().filter(|chunk| chunk.embedding.is_none()) {
-            chunk.embedding = vectors.get(&chunk.text).cloned();
-        }
-        Ok(!self.run.interrupted(report))
-    }
+/// How far embedding has come.
+struct Told {
+    documents: usize,
+    of: usize,
+    chunks: usize,
+}
 
-    /// An embedder that gives fewer vectors than it got texts.
-    fn unusable(&self) -> twin_models::embedding::EmbedError {
-        let source = twin_domain::chunk::EmbeddingError::Empty;
-        twin_models::embedding::EmbedError::Unusable { model: self.run.embedder.name().to_owned(), index: 0, source }
-    }
-
-    fn tell(&self, documents: usize, chunks: usize) {
-        let (done, total) = (documents as u64, Some(self.pending as u64));
-        let detail = format!("{chunks} chunks");
-        self.run.progress.update(ProgressUpdate {
+impl Told {
+    /// Tells it, with a part of a window.
+    fn tell(&self, run: &Load<'_>, part: f64, window: &Window) {
+        let of_window = |count: usize| (count as f64 * part) as usize;
+        let done = self.documents + of_window(window.documents.len());
+        let detail = format!("{} chunks", self.chunks + of_window(window.chunks.len()));
+        run.progress.update(ProgressUpdate {
             stage: "embedding",
-            done,
-            total,
+            done: done as u64,
+            total: Some(self.of as u64),
             unit: "documents",
             detail: &detail,
         });
     }
+}
 
-    /// Compares store and warehouse, and lets the view serve if none does yet.
-    async fn finish(self, report: &mut IngestReport) -> Result<(), IngestError> {
-        let (view, author) = (self.run.view.clone(), self.run.author.id.clone());
-        let expected = self.run.warehouse.chunks_indexed(&author, &view).await?;
-        let (there, serving) = with_store(self.run, move |store| {
-            if store.serving_view()?.is_none() {
-                store.switch(&view)?;
-            }
-            Ok((store.count(&view, Some(&author))?, store.serving_view()?))
+/// What was stored.
+#[derive(Default)]
+struct Stored {
+    busy: Duration,
+    documents: usize,
+    /// The sizes of all chunks.
+    tokens: Vec<usize>,
+}
+
+/// Writes one window after the other to the store, and records it.
+async fn store(run: &Load<'_>, mut windows: mpsc::Receiver<Window>) -> Result<Stored, IngestError> {
+    let mut stored = Stored::default();
+    while let Some(Window { documents, chunks }) = windows.recv().await {
+        let begun = Instant::now();
+        run.warehouse.put_embeddings(run.embedder.digest(), &by_document(&chunks)).await?;
+        stored.documents += documents.len();
+        stored.tokens.extend(chunks.iter().map(|chunk| chunk.prepared.tokens));
+        let embedded = chunks.into_iter().map(|Pending { document, prepared, embedding, .. }| {
+            let embedding = embedding.ok_or_else(|| IngestError::Embed(unusable(run)))?;
+            Ok(EmbeddedChunk { chunk: prepared.chunk, document, embedding })
+        });
+        let embedded: Vec<EmbeddedChunk> = embedded.collect::<Result<_, IngestError>>()?;
+        let (view, stale) = (run.view.clone(), documents.clone());
+        with_store(run, move |store| {
+            embedded.chunks(UPSERT_BATCH).try_for_each(|batch| store.upsert(&view, batch))?;
+            stale.iter().try_for_each(|(id, content_hash, _)| store.remove_stale(&view, *id, Some(content_hash)))
         })
         .await?;
-        if there < expected {
-            return Err(IngestError::Lost { there, expected });
-        }
-        if there > expected {
-            let strangers = there - expected;
-            report.notes.push(format!(
-                "the feature store has {strangers} more chunks of the author than the warehouse knows of"
-            ));
-        }
-        if let Some(serving) = serving.filter(|serving| *serving != self.run.view) {
-            report.notes.push(format!("these features are of {}, while {serving} serves", self.run.view));
-        }
-        report.chunks_in_view = there;
-        report.tokens_embedded = self.embedded;
-        let seconds = report.seconds.embedding + report.seconds.loading;
-        report.chunks_per_second = if seconds > 0.0 { self.tokens.len() as f64 / seconds } else { 0.0 };
-        report.chunk_tokens = ChunkStatistics::of(self.tokens, self.run.embedder.max_tokens());
-        Ok(())
+        run.warehouse.put_indexed(&run.view, &documents, run.now).await?;
+        stored.busy += begun.elapsed();
     }
+    Ok(stored)
+}
+
+/// An embedder that gives fewer vectors than it got texts.
+fn unusable(run: &Load<'_>) -> EmbedError {
+    let source = twin_domain::chunk::EmbeddingError::Empty;
+    EmbedError::Unusable { model: run.embedder.name().to_owned(), index: 0, source }
+}
+
+/// Compares store and warehouse, and lets the view serve if none does yet.
+async fn finish(run: &Load<'_>, report: &mut IngestReport) -> Result<(), IngestError> {
+    let (view, author) = (run.view.clone(), run.author.id.clone());
+    let expected = run.warehouse.chunks_indexed(&author, &view).await?;
+    let (there, serving) = with_store(run, move |store| {
+        if store.serving_view()?.is_none() {
+            store.switch(&view)?;
+        }
+        Ok((store.count(&view, Some(&author))?, store.serving_view()?))
+    })
+    .await?;
+    if there < expected {
+        return Err(IngestError::Lost { there, expected });
+    }
+    if there > expected {
+        let strangers = there - expected;
+        report
+            .notes
+            .push(format!("the feature store has {strangers} more chunks of the author than the warehouse knows of"));
+    }
+    if let Some(serving) = serving.filter(|serving| *serving != run.view) {
+        report.notes.push(format!("these features are of {}, while {serving} serves", run.view));
+    }
+    report.chunks_in_view = there;
+    Ok(())
 }
 
 /// The vectors of each document of a window.
-fn by_document(pending: &[Pending<'_>]) -> Vec<(twin_domain::DocumentId, Digest, Embeddings)> {
-    let mut documents: Vec<(twin_domain::DocumentId, Digest, Embeddings)> = Vec::new();
+fn by_document(pending: &[Pending]) -> Vec<(DocumentId, Digest, Embeddings)> {
+    let mut documents: Vec<(DocumentId, Digest, Embeddings)> = Vec::new();
     for chunk in pending {
         if documents.last().is_none_or(|(id, ..)| *id != chunk.document.id) {
             documents.push((chunk.document.id, chunk.document.content_hash.clone(), Embeddings::new()));

@@ -28,7 +28,8 @@ function folded(title, lines) {
   return element("details", "", element("summary", "", title), element("ul", "", ...lines.map((line) => element("li", "", line))));
 }
 
-function reportCard(report) {
+// A card says which source it is of where the title above does not.
+function reportCard(report, read) {
   const figures = element("dl", "figures",
     figure("found", report.found), figure("new", report.new), figure("changed", report.changed), figure("unchanged", report.unchanged),
     figure("skipped", report.skipped.length), figure("copies", report.duplicates.length), figure("removed", report.removed.length), figure("passages loaded", report.chunks_written));
@@ -36,7 +37,8 @@ function reportCard(report) {
   const copies = report.duplicates.map(({ what, of, similarity }) => `${what}: ${Math.round(similarity * 100)}% the same as ${of}`);
   const { email_addresses: mails, phone_numbers: phones, keys } = report.masked;
   const masked = mails + phones + keys ? element("p", "small", `Masked: ${count(mails, "e-mail address", "e-mail addresses")}, ${count(phones, "phone number", "phone numbers")}, ${count(keys, "key", "keys")}.`) : null;
-  return element("div", "card", element("h3", "", report.source), figures, masked,
+  const title = report.source === read ? null : element("h3", "", report.source);
+  return element("div", "card", title, figures, masked,
     folded(`Not taken: ${skipped.length + copies.length}`, [...skipped, ...copies]),
     folded(`Taken out, as the source has them no more: ${report.removed.length}`, report.removed),
     folded(`Remarks: ${report.notes.length}`, report.notes),
@@ -49,7 +51,7 @@ function show(state) {
   byId("run").hidden = !state.source;
   byId("run-title").textContent = state.running ? `Reading ${state.source}` : `Read ${state.source}`;
   byId("stages").replaceChildren(...(state.running ? state.stages.map(stageRow) : []));
-  byId("reports").replaceChildren(...state.errors.map((text) => element("p", "error", text)), ...state.reports.map(reportCard));
+  byId("reports").replaceChildren(...state.errors.map((text) => element("p", "error", text)), ...state.reports.map((report) => reportCard(report, state.source)));
   byId("begin").disabled = state.running;
   byId("stop").hidden = !state.running;
   if (wasRunning && !state.running) attempt(loadInventory());
@@ -82,7 +84,8 @@ function sourceRow(source, stored) {
   const change = (body, method) => attempt(api(`/api/sources/${source.source}`, { method, body }).then(loadInventory));
   const where = element("div", "where", source.location, element("p", "small", `${source.kind} · ${count(source.documents, "document", "documents")} · ${count(source.words, "word", "words")} · ${dates(source)} · ${languages(source)}${stored?.skips ? ` · ${stored.skips} skipped` : ""}${paused ? " · paused" : ""}`));
   const remove = button("quiet", "Remove", () => { if (confirm(`Remove ${source.location} with its ${source.documents} documents?`)) change(undefined, "DELETE"); });
-  return element("div", "row", where, button("quiet", paused ? "Resume" : "Pause", () => change(JSON.stringify({ paused: !paused }), "PATCH")), remove);
+  const pause = button("quiet", paused ? "Resume" : "Pause", () => change(JSON.stringify({ paused: !paused }), "PATCH"));
+  return element("div", "row", where, element("div", "choices", pause, remove));
 }
 
 function authorSection(inventory, stored) {

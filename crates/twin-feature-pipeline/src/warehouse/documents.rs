@@ -1,6 +1,6 @@
 //! Cleaned documents.
 
-use futures::TryStreamExt;
+use futures::{Stream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use jiff::tz::Offset;
 use sqlx::Row;
@@ -34,11 +34,15 @@ impl Warehouse {
     /// # Errors
     /// When the warehouse cannot be read.
     pub async fn documents(&self, author: &AuthorId) -> Result<Vec<Document>, WarehouseError> {
+        self.each_document(author).try_collect().await
+    }
+
+    /// The same, one at a time.
+    pub(crate) fn each_document(&self, author: &AuthorId) -> impl Stream<Item = Result<Document, WarehouseError>> {
         let statement =
             format!("SELECT {COLUMNS} FROM documents WHERE author = ? AND gone_since IS NULL ORDER BY date, url");
-        let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(author.as_str());
-        let rows = query.fetch_all(&self.pool).await.map_err(failed("read documents"))?;
-        rows.iter().map(document).collect()
+        let rows = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(author.as_str()).fetch(&self.pool);
+        rows.map(|row| row.map_err(failed("read documents")).and_then(|row| document(&row)))
     }
 
     /// What there is of an author, by source, and what a twin of it will be weak on.

@@ -1,5 +1,6 @@
 //! Pages and what cleaning made of each.
 
+use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -110,19 +111,26 @@ impl Warehouse {
         transaction.commit().await.map_err(failed)
     }
 
-    /// What cleaning made of each page of a source, by key.
-    pub(crate) async fn cleaned(&self, source: SourceId) -> Result<Vec<Cleaned>, WarehouseError> {
+    /// What cleaning made of each page of a source, by key, one at a time.
+    pub(crate) fn cleaned(&self, source: SourceId) -> impl Stream<Item = Result<Cleaned, WarehouseError>> {
         let statement =
             "SELECT key, document, rejection FROM pages WHERE source = ? AND cleaner IS NOT NULL ORDER BY key";
-        let rows = sqlx::query(statement).bind(source.0).fetch_all(&self.pool).await;
-        let read = |row: &SqliteRow| {
+        let read = |row: SqliteRow| {
             let outcome = match row.get::<Option<String>, _>("document") {
                 Some(document) => Ok(serde_json::from_str(&document).map_err(unreadable)?),
                 None => Err(row.get::<Option<String>, _>("rejection").unwrap_or_default()),
             };
             Ok((row.get("key"), outcome))
         };
-        rows.map_err(failed("read cleaned pages"))?.iter().map(read).collect()
+        let rows = sqlx::query(statement).bind(source.0).fetch(&self.pool);
+        rows.map(move |row| row.map_err(failed("read cleaned pages")).and_then(read))
+    }
+
+    /// The document that cleaning made of one page.
+    pub(crate) async fn cleaned_page(&self, source: SourceId, key: &str) -> Result<CleanedDocument, WarehouseError> {
+        let query = sqlx::query_scalar::<_, String>("SELECT document FROM pages WHERE source = ? AND key = ?");
+        let query = query.bind(source.0).bind(key).fetch_one(&self.pool);
+        serde_json::from_str(&query.await.map_err(failed("read a cleaned page"))?).map_err(unreadable)
     }
 
     /// The keys of a source's pages that were not seen at `now`.

@@ -337,3 +337,95 @@ impl FeatureStore for MapStore {
         Ok(points.count() as u64)
     }
 }
+
+/// A feature store that keeps no chunks, only how many there are of each document: for runs whose memory is measured.
+#[derive(Default)]
+pub(crate) struct CountingStore {
+    documents: Mutex<BTreeMap<DocumentId, (Digest, u64)>>,
+    serving: Mutex<Option<FeatureViewId>>,
+}
+
+impl CountingStore {
+    fn keeps_none<T>() -> Result<T, StoreError> {
+        Err(StoreError::Invalid { what: "a question".to_owned(), problem: "this store only counts".to_owned() })
+    }
+}
+
+impl FeatureStore for CountingStore {
+    fn put_author(&self, _: &Author) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn authors(&self) -> Result<Vec<Author>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn create_view(&self, view: &FeatureView) -> Result<FeatureViewId, StoreError> {
+        Ok(view.id())
+    }
+
+    fn views(&self) -> Result<Vec<FeatureView>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn serving_view(&self) -> Result<Option<FeatureViewId>, StoreError> {
+        Ok(self.serving.lock().unwrap().clone())
+    }
+
+    fn switch(&self, view: &FeatureViewId) -> Result<(), StoreError> {
+        *self.serving.lock().unwrap() = Some(view.clone());
+        Ok(())
+    }
+
+    fn switches(&self) -> Result<Vec<Switch>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn remove_view(&self, _: &FeatureViewId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn optimize(&self, _: &FeatureViewId) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    fn upsert(&self, _: &FeatureViewId, chunks: &[EmbeddedChunk]) -> Result<(), StoreError> {
+        let mut documents = self.documents.lock().unwrap();
+        for chunk in chunks {
+            let info = &chunk.document;
+            documents.entry(info.id).or_insert((info.content_hash.clone(), 0)).1 += 1;
+        }
+        Ok(())
+    }
+
+    fn remove_stale(&self, _: &FeatureViewId, document: DocumentId, keep: Option<&Digest>) -> Result<(), StoreError> {
+        self.documents.lock().unwrap().retain(|id, (content, _)| *id != document || Some(&*content) == keep);
+        Ok(())
+    }
+
+    fn count(&self, _: &FeatureViewId, _: Option<&AuthorId>) -> Result<u64, StoreError> {
+        Ok(self.documents.lock().unwrap().values().map(|(_, chunks)| chunks).sum())
+    }
+
+    fn page(
+        &self,
+        _: &FeatureViewId,
+        _: Option<&AuthorId>,
+        _: Option<ChunkId>,
+        _: usize,
+    ) -> Result<Vec<EmbeddedChunk>, StoreError> {
+        Self::keeps_none()
+    }
+
+    fn query(&self, _: &FeatureViewId, _: &HybridQuery) -> Result<Vec<ScoredChunk>, StoreError> {
+        Self::keeps_none()
+    }
+
+    fn chunks(&self, _: &FeatureViewId, _: DocumentId) -> Result<Vec<(Chunk, DocumentInfo)>, StoreError> {
+        Self::keeps_none()
+    }
+
+    fn documents(&self, _: &FeatureViewId, _: &AuthorId) -> Result<Vec<StoredDocument>, StoreError> {
+        Self::keeps_none()
+    }
+}

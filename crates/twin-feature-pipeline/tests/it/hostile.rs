@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use twin_feature_pipeline::clean::{self, CleanOptions};
-use twin_feature_pipeline::{Hints, Media, Page, Source};
+use twin_feature_pipeline::{Hints, Media, Page, Source, exercise};
 use url::Url;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
@@ -186,4 +186,35 @@ async fn a_server_that_lies_about_its_charset_is_read_all_the_same() {
     // Bytes that are no text in any character set are refused.
     let noise: Vec<u8> = (0..5000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     assert!(clean::decode_page(&noise, Some("utf-8")).is_err());
+}
+
+/// Every fuzz target over every hostile input that is at hand, without a fuzzer.
+#[test]
+fn what_is_fuzzed_holds_for_the_hostile_collections() {
+    let (Some(strings), Some(payloads), Some(html5lib)) =
+        (data("hostile-strings"), data("hostile-html-xss"), data("hostile-html5lib"))
+    else {
+        return;
+    };
+    let strings: Vec<String> = serde_json::from_slice(&fs_err::read(strings.join("blns.json")).unwrap()).unwrap();
+    let payloads = fs_err::read_to_string(payloads.join("payloads.txt")).unwrap();
+    let mut inputs: Vec<Vec<u8>> = strings.into_iter().map(String::into_bytes).collect();
+    inputs.extend(payloads.lines().map(|line| line.as_bytes().to_owned()));
+    for folder in ["tokenizer", "encoding"] {
+        for file in fs_err::read_dir(html5lib.join(folder)).unwrap() {
+            let path = file.unwrap().path();
+            if path.is_file() {
+                let bytes = fs_err::read(path).unwrap();
+                inputs.extend(bytes.chunks(4096).map(<[u8]>::to_vec));
+            }
+        }
+    }
+    assert!(inputs.len() > 1000, "{}", inputs.len());
+    for (at, input) in inputs.iter().enumerate() {
+        // The first byte chooses among the kinds of input that some targets read.
+        let chosen = [&[at as u8], input.as_slice()].concat();
+        for (_, target) in exercise::TARGETS {
+            target(&chosen);
+        }
+    }
 }

@@ -2,9 +2,11 @@
 //! `PROPTEST_CASES` says how many inputs are tried.
 
 use proptest::prelude::*;
+use serde_json::Value;
 use twin_domain::{AuthorId, Digest, Document, DocumentId, DocumentInfo, FeatureViewId};
 use twin_feature_pipeline::chunk;
 use twin_feature_pipeline::clean::{self, CleanOptions, CleanedDocument, Rejection};
+use twin_feature_pipeline::fetch::robots::Robots;
 use twin_feature_pipeline::{Hints, Media, Page, exercise};
 use twin_models::embedding::ScriptedEmbedder;
 
@@ -49,6 +51,57 @@ fn html() -> impl Strategy<Value = String> {
         1 => "[<>/;=\"'*_#`\\[\\]-]{1,3}",
     ];
     proptest::collection::vec(piece, 0..80).prop_map(|pieces| pieces.concat())
+}
+
+/// JSON in the shapes that services answer in, with what does not belong.
+fn answer() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "[a-z]{0,6}".prop_map(Value::from),
+        Just(Value::from("2022-09-07T14:00:00Z")),
+        Just(Value::from("https://a.example/x")),
+        Just(Value::from("<p>text</p>")),
+    ];
+    let key = prop_oneof![
+        Just("id"),
+        Just("url"),
+        Just("title"),
+        Just("data"),
+        Just("feed"),
+        Just("post"),
+        Just("record"),
+        Just("text"),
+        Just("hits"),
+        Just("nbPages"),
+        Just("created_at"),
+        Just("content"),
+        Just("cursor"),
+        Just("user"),
+        Just("posts"),
+        Just("edges"),
+        Just("node"),
+        Just("pageInfo"),
+        Just("body_markdown"),
+        Just("full_name"),
+        Just("fork"),
+        Just("uri"),
+        Just("author"),
+        Just("did"),
+        Just("reblog"),
+        Just("acct"),
+        Just("embed"),
+        Just("facets"),
+        Just("reason"),
+    ];
+    leaf.prop_recursive(4, 40, 6, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            proptest::collection::hash_map(key.clone().prop_map(str::to_owned), inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
 }
 
 fn cleaned(media: Media, body: &str) -> Result<CleanedDocument, Rejection> {
@@ -150,5 +203,52 @@ proptest! {
         let start: &[u8] = [&b"%PDF-1.4\n"[..], b"PK\x03\x04", b"{\"db\":[", b"<?xml version='1.0'?><rss>wordpress.org/export/", b"From a@b Thu\n", b""][kind];
         let name = ["a.pdf", "a.docx", "a.json", "a.xml", "a.mbox", "a.epub"][kind];
         exercise::file(name, [start, &bytes].concat());
+    }
+
+    #[test]
+    fn no_robots_txt_is_a_reason_to_panic_and_a_ban_holds(text in "(User-agent: \\*|User-agent: llm-twin|Disallow: |Allow: |Crawl-delay: |Sitemap: |/[a-z*$%]{0,6}|\\PC{0,4}|[0-9.]{1,4}|\n|#){0,40}", path in "/[a-z/%*]{0,12}") {
+        let url = url::Url::parse(&format!("https://a.example{path}")).unwrap();
+        let _ = Robots::parse(&text).allows(&url);
+        // A group of its own that forbids everything is stronger than what stands before it, unless a rule is longer.
+        let banned = Robots::parse(&format!("{}\nUser-agent: llm-twin\nDisallow: /\n", text.replace("low", "")));
+        prop_assert!(!banned.allows(&url));
+    }
+
+    #[test]
+    fn no_page_leads_a_crawler_off_its_site(text in html(), path in "(//|/|\\.\\./|https?:|http://b\\.example|\\\\|@|[a-z?#&=]{1,4}|\\PC){0,8}") {
+        let page = format!("{text}<a href=\"{path}\">x</a><base href=\"{path}\">");
+        for link in exercise::links(&page) {
+            prop_assert_eq!(link.host_str().map(|host| host.trim_start_matches("www.").to_owned()), Some("a.example".to_owned()));
+        }
+    }
+
+    #[test]
+    fn masking_twice_changes_nothing(text in "(a@b\\.example|\\+49 30 1234567|\\(030\\)|sk-[A-Za-z0-9]{20,40}|ghp_[A-Za-z0-9]{36}|AKIA[A-Z0-9]{16}|[`\\[\\]() .,@+-]{1,3}|[a-z0-9]{1,6}|\n|\\PC){0,30}") {
+        let masked = exercise::masked(&text);
+        prop_assert_eq!(&exercise::masked(&masked), &masked);
+    }
+
+    #[test]
+    fn a_day_that_is_found_is_a_day(text in "([0-9]{1,4}|[-/., ]|Jan|September|Sept\\.|mon|T00:00:00Z|\\PC){0,10}") {
+        for date in exercise::dates(&text) {
+            prop_assert!(date.parse::<jiff::civil::Date>().is_ok(), "{date} in {text:?}");
+        }
+    }
+
+    #[test]
+    fn links_between_notes_become_words_that_were_there(text in "(\\[\\[|\\]\\]|!|\\||#|`|/|\\^|[a-z]{1,5}| |\n|\\PC){0,40}") {
+        let resolved = exercise::with_links_resolved(&text);
+        prop_assert!(is_within(&resolved, &text), "{resolved:?} from {text:?}");
+    }
+
+    #[test]
+    fn no_answer_of_a_service_is_a_reason_to_panic(service in 0_u8..6, answers in proptest::collection::vec(answer(), 0..6)) {
+        let lines: Vec<String> = answers.iter().map(ToString::to_string).collect();
+        exercise::fuzz_account(&[&[service], lines.join("\n").as_bytes()].concat());
+    }
+
+    #[test]
+    fn no_bytes_are_a_reason_to_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        exercise::TARGETS.iter().for_each(|(_, target)| target(&bytes));
     }
 }

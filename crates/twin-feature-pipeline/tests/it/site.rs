@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use twin_domain::FeatureStore;
-use twin_feature_pipeline::{Source, Warehouse};
+use twin_feature_pipeline::{Source, Warehouse, ingest};
 use url::Url;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
-use crate::bench::{Bench, MapStore, words};
+use crate::bench::{Bench, CountingStore, MapStore, words};
 
 /// A site of many pages that counts how often each is asked for, answers 304 to those who have it, and knows no others.
 #[derive(Clone, Default)]
@@ -279,9 +279,10 @@ async fn site_child() {
     durable_bench(std::path::Path::new(&folder), &address).await.ingest(&Source::Web(url)).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_crawl_goes_on_without_asking_again() {
-    let (server, pages) = served(|base| with_sitemap(base, 150)).await;
+/// A run over a site of so many pages is killed when a third or so of them were asked for, and goes on: all is as after one
+/// clean run, and nothing was asked for twice but what was on its way.
+async fn killed_and_gone_on_with(count: usize) {
+    let (server, pages) = served(|base| with_sitemap(base, count)).await;
     let (bench, source) = bench_for(&server).await;
     bench.ingest(&source).await;
     let expected = bench.digest().await;
@@ -296,22 +297,41 @@ async fn a_killed_crawl_goes_on_without_asking_again() {
         .spawn()
         .unwrap();
     let begun = Instant::now();
-    while pages.most_requests().1 < 60 && begun.elapsed() < Duration::from_secs(30) {
+    while pages.most_requests().1 < count * 2 / 5 && begun.elapsed() < Duration::from_secs(120) {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     child.kill().unwrap();
     child.wait().unwrap();
     let before = pages.most_requests().1;
-    assert!((60..150).contains(&before), "killed in the middle: {before}");
+    assert!((count * 2 / 5..count).contains(&before), "killed in the middle: {before}");
     let address = server.address().to_string();
-    let bench = durable_bench(folder.path(), &address).await;
+    let mut bench = durable_bench(folder.path(), &address).await;
+    // It was killed before anything was embedded, so there is no store to go on with, and a new one need not be durable.
+    assert!(!folder.path().join("store.json").exists());
+    bench.store = Arc::new(MapStore::default());
     bench.ingest(&source).await;
     assert_eq!(bench.digest().await, expected);
-    let (most, count) = pages.most_requests();
+    let (most, asked) = pages.most_requests();
     let state = pages.state.lock().unwrap();
     let again = state.requests.iter().filter(|(path, count)| path.starts_with("/posts/") && **count > 1).count();
+    eprintln!("killed after {before} of {count} pages; {again} were asked for again");
     // Those that were on their way when the process was killed had not been stored.
-    assert!(count == 150 && most <= 2 && again <= 8, "{again} of {count} asked again, {most} times at most");
+    assert!(asked == count && most <= 2 && again <= 8, "{again} of {asked} asked again, {most} times at most");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_crawl_goes_on_without_asking_again() {
+    killed_and_gone_on_with(150).await;
+}
+
+/// `TWIN_SLOW_TESTS=1`: the same with a site of 2,000 pages.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_crawl_of_two_thousand_pages_goes_on() {
+    if std::env::var_os("TWIN_SLOW_TESTS").is_none() {
+        eprintln!("TWIN_SLOW_TESTS is not set: nothing was killed");
+        return;
+    }
+    killed_and_gone_on_with(2_000).await;
 }
 
 /// `TWIN_SLOW_TESTS=1`: how long a site of 2,000 pages takes, and how long when nothing changed.
@@ -334,4 +354,56 @@ async fn a_site_of_two_thousand_pages() {
     let (full, unchanged) = pages.reset();
     eprintln!("second run: {full} in full, {unchanged} unchanged");
     assert!(full <= 1 && second.unchanged == 2000);
+}
+
+/// Not a test by itself: the process whose memory is measured.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn measured_child() {
+    let (Ok(folder), Ok(site)) = (std::env::var(MEASURED), std::env::var(SITE)) else { return };
+    let url = Url::parse(&site).unwrap();
+    let address = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+    let mut bench = durable_bench(std::path::Path::new(&folder), &address).await;
+    // The pages that robots may not read count as well.
+    bench.options.max_pages = 30_000;
+    let (silent, cancel) = (twin_domain::progress::Silent, twin_domain::CancelFlag::new());
+    let (store, embedder) = (Arc::new(CountingStore::default()), bench.embedder.clone());
+    let (warehouse, author, options) = (&bench.warehouse, &bench.author, &bench.options);
+    let report =
+        ingest(warehouse, store, embedder, author, &Source::Web(url), options, &silent, &cancel).await.unwrap();
+    let status = fs_err::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB");
+    eprintln!(
+        "{}",
+        serde_json::json!({ "new": report.new, "peak_kb": peak.parse::<u64>().unwrap(), "seconds": report.seconds })
+    );
+}
+
+/// Where the measured child finds its folder; set by the parent only.
+const MEASURED: &str = "TWIN_SITE_TEST_MEASURED";
+
+/// The most memory that a run over a site of so many pages has at a time, in megabytes.
+async fn peak(pages: usize) -> f64 {
+    let (server, _) = served(|base| with_sitemap(base, pages)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "site::measured_child", "--nocapture"]).env(MEASURED, folder.path()).env(SITE, server.uri());
+    let output = child.output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let line = said.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{said}"));
+    eprintln!("{pages} pages: {line}");
+    let measured: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(measured["new"], pages);
+    measured["peak_kb"].as_f64().unwrap() / 1024.0
+}
+
+/// `TWIN_SLOW_TESTS=1`: ten times the pages, and hardly more memory.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_does_not_grow_with_a_site() {
+    if std::env::var_os("TWIN_SLOW_TESTS").is_none() {
+        eprintln!("TWIN_SLOW_TESTS is not set: nothing was measured");
+        return;
+    }
+    let (few, many) = (peak(2_000).await, peak(20_000).await);
+    assert!(many < few + 30.0, "{few:.0} MB for 2,000 pages, {many:.0} MB for 20,000");
 }

@@ -67,6 +67,10 @@ pub fn print(report: &IngestReport) {
         "  {} documents and {} chunks loaded in {seconds:.1} s ({:.0} chunks/s), {} chunks in {}",
         report.documents_indexed, report.chunks_written, report.chunks_per_second, report.chunks_in_view, report.view
     ));
+    if report.chunks_written > report.chunks_reused {
+        let share = report.seconds.embedder_share() * 100.0;
+        output::line(format!("  the embedder was at work {share:.0}% of the time after collecting"));
+    }
     if report.chunks_reused > 0 {
         output::line(format!("  {} chunks had vectors already, of the same text", report.chunks_reused));
     }

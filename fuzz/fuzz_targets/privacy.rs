@@ -1,0 +1,7 @@
+//! Masking, dates, links between notes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use twin_feature_pipeline::exercise;
+
+fuzz_target!(|bytes: &[u8]| exercise::fuzz_privacy(bytes));

@@ -50,9 +50,10 @@ const SUPPORT = { supported: "", unsupported: "no source", no_claim: "", quotati
 function answer({ answer: text, trace }) {
   const sentence = ({ text: said, support, citations }) => {
     const marks = [...citations.map((number) => `[${number}]`), SUPPORT[support]].filter(Boolean).join(" ");
-    return element("span", support === "unsupported" ? "unsupported" : "", said, marks ? element("span", "note", ` ${marks} `) : null);
+    const sentence = element("span", support === "unsupported" ? "unsupported" : "", said.trimEnd());
+    return [sentence, marks ? element("span", "note", ` ${marks}`) : "", said.slice(said.trimEnd().length)];
   };
-  return element("p", "answer", ...(trace.pieces.length ? trace.pieces.map(sentence) : [text]));
+  return element("p", "answer", ...(trace.pieces.length ? trace.pieces.flatMap(sentence) : [text]));
 }
 
 function passage(found) {

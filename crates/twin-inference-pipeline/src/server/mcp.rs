@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::http::request::Parts;
 use rmcp::handler::server::wrapper::Parameters;
-use rmcp::model::{CallToolResult, ContentBlock, ServerCapabilities, ServerConfig as Described};
+use rmcp::model::{CallToolResult, ContentBlock, Implementation, ServerCapabilities, ServerConfig as Described};
 use rmcp::schemars::JsonSchema;
 use rmcp::service::{RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -148,7 +148,9 @@ impl Tools {
 #[tool_handler(router = Self::tool_router())]
 impl ServerHandler for Tools {
     fn get_info(&self) -> Described {
-        Described::new(ServerCapabilities::builder().enable_tools().build()).with_instructions(INSTRUCTIONS)
+        Described::new(ServerCapabilities::builder().enable_tools().build())
+            .with_server_info(Implementation::new("twin", env!("CARGO_PKG_VERSION")))
+            .with_instructions(INSTRUCTIONS)
     }
 }
 

@@ -108,7 +108,8 @@ impl Evidence {
             let mut start = 0;
             for sentence in sentences(&passage.text) {
                 let indent = sentence.len() - sentence.trim_start().len();
-                if is_prose(sentence.trim()) {
+                let is_order = passage.instructions.iter().any(|order| order == sentence.trim());
+                if is_prose(sentence.trim()) && !is_order {
                     texts.push((index + 1, start + indent, sentence.trim()));
                 }
                 start += sentence.len();
@@ -234,7 +235,16 @@ pub(super) mod tests {
             content_hash: Digest::of(text),
         };
         let text = text.to_owned();
-        FoundPassage { number, document, heading_path: vec![], text, chunks: vec![], score: 1.0, similarity: 1.0 }
+        FoundPassage {
+            number,
+            document,
+            heading_path: vec![],
+            text,
+            chunks: vec![],
+            score: 1.0,
+            similarity: 1.0,
+            instructions: vec![],
+        }
     }
 
     fn passages() -> Vec<FoundPassage> {

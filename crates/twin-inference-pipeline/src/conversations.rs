@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::twins::Trace;
 
 pub use self::outcomes::{Outcome, OutcomeKind, ShadowAnswer, edit_distance};
-pub use self::traces::StoredAnswer;
+pub use self::traces::{KeptTrace, StoredAnswer, TraceId};
 
 mod outcomes;
 mod traces;
@@ -28,6 +28,8 @@ const TITLE_CHARACTERS: usize = 80;
 pub enum ConversationError {
     #[error("there is no conversation `{0}`")]
     NotFound(String),
+    #[error("there is no trace `{0}`")]
+    NoTrace(String),
     #[error("the conversations in `{path}` could not be opened")]
     Open {
         path: PathBuf,

@@ -7,6 +7,7 @@ pub mod cite;
 pub mod conversations;
 pub mod experiment;
 pub mod generator;
+pub mod instructions;
 pub mod retrieve;
 pub mod sentences;
 pub mod server;

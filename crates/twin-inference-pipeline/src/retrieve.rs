@@ -15,6 +15,7 @@ use twin_models::prompt::Passage;
 pub use self::expand::Expansion;
 use self::question::Parsed;
 use self::rerank::{Found, rerank};
+use crate::instructions::without;
 use crate::words::{all_words, content_words};
 
 mod context;
@@ -44,6 +45,8 @@ pub struct RetrievalConfig {
     pub diversity: f32,
     /// The most chunks of one document, so that one long post does not crowd out the others.
     pub max_per_document: usize,
+    /// Whether sentences of passages that speak to a model and not to a reader are left out of the prompt.
+    pub leave_out_instructions: bool,
     /// Whether dates and tags that a question names ("posts of 2021") say where to search.
     pub filters_from_question: bool,
     /// Whether words of what is found first, or of what the model answers, are searched for, too.
@@ -78,6 +81,7 @@ impl Default for RetrievalConfig {
             max_tokens: 700,
             diversity: 0.2,
             max_per_document: 2,
+            leave_out_instructions: true,
             filters_from_question: true,
             expansion: Expansion::Off,
             // Weights and threshold were chosen with `examples/retrieval_quality.rs` on the questions of `eval/questions` and
@@ -135,6 +139,9 @@ pub struct FoundPassage {
     pub score: f32,
     /// The best cosine similarity of its chunks to the question.
     pub similarity: f32,
+    /// Its sentences that speak to a model and not to a reader. The model does not get them, and they are not quoted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instructions: Vec<String>,
 }
 
 impl FoundPassage {
@@ -144,7 +151,7 @@ impl FoundPassage {
         for heading in &self.heading_path {
             title = format!("{title} › {heading}");
         }
-        Passage::new(self.number, title, &self.text)
+        Passage::new(self.number, title, &without(&self.text, &self.instructions))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The server: web pages, the API they use, and the API that OpenAI clients speak.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -13,24 +14,33 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument as _;
 use twin_domain::{CancelFlag, Digest};
 
+use self::limits::Limiter;
 use self::metrics::Metrics;
 use self::openai::ApiError;
-use crate::generator::Permit;
-use crate::twins::{Answer, AnswerError, AnswerRequest, Event, Twins};
+use crate::generator::{Permit, SubmitError};
+use crate::twins::{Answer, AnswerError, AnswerRequest, Event, Twins, spoken};
 
+pub use self::limits::Limits;
 pub use self::listen::{ServeError, listen, serve};
+pub use self::mcp::{McpError, serve_streams};
 
 mod api;
 mod body;
 mod guard;
 mod health;
+mod limits;
 mod listen;
+mod mcp;
 mod metrics;
 mod openai;
+mod openapi;
 mod pages;
 mod releases;
+mod spans;
+mod traces;
 mod view;
 
 /// The largest request body. A conversation that the model can read is far shorter.
@@ -42,11 +52,14 @@ const EVENT_BUFFER: usize = 16;
 /// The shortest API key that lets other machines in.
 const MIN_KEY_LENGTH: usize = 16;
 
-/// Who may reach the server. It holds a digest of the key and never the key.
-#[derive(Debug, Clone, Default)]
+/// Who may reach the server, and how much they may ask. It holds digests of the keys and never the keys.
+#[derive(Debug, Clone)]
 pub struct ServerConfig {
     hosts: Vec<String>,
-    api_key: Option<ApiKey>,
+    api_keys: Vec<ApiKey>,
+    limits: Limits,
+    /// How long open answers may go on after a request to stop.
+    grace: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -55,18 +68,41 @@ struct ApiKey {
     length: usize,
 }
 
+/// Whose request it is: the number of the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Caller(usize);
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self::new(Vec::new(), None)
+    }
+}
+
 impl ServerConfig {
     /// `hosts` are the names, besides the loopback ones, by which browsers may reach the server; a page elsewhere that points
-    /// its own name at this machine (DNS rebinding) is turned away by them. With an `api_key`, every request but those for
-    /// the pages and the health checks must show it.
-    pub fn new(hosts: Vec<String>, api_key: Option<&str>) -> Self {
-        let api_key = api_key.map(|key| ApiKey { digest: Digest::of(key), length: key.len() });
-        Self { hosts, api_key }
+    /// its own name at this machine (DNS rebinding) is turned away by them. With `api_keys`, one or several with commas between
+    /// them, every request but those for the pages and the health checks must show one.
+    pub fn new(hosts: Vec<String>, api_keys: Option<&str>) -> Self {
+        let keys = api_keys.into_iter().flat_map(|keys| keys.split(',')).map(str::trim).filter(|key| !key.is_empty());
+        let api_keys = keys.map(|key| ApiKey { digest: Digest::of(key), length: key.len() }).collect();
+        Self { hosts, api_keys, limits: Limits::default(), grace: Duration::from_secs(5) }
     }
 
-    /// Whether the key is long enough to let other machines in.
+    /// Holds each key to limits.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Lets open answers go on for so long after a request to stop.
+    #[must_use]
+    pub fn with_grace(self, grace: Duration) -> Self {
+        Self { grace, ..self }
+    }
+
+    /// Whether the keys are long enough to let other machines in.
     fn is_guarded(&self) -> bool {
-        self.api_key.as_ref().is_some_and(|key| key.length >= MIN_KEY_LENGTH)
+        !self.api_keys.is_empty() && self.api_keys.iter().all(|key| key.length >= MIN_KEY_LENGTH)
     }
 }
 
@@ -76,6 +112,7 @@ pub struct ServerState {
     twins: Arc<Twins>,
     config: Arc<ServerConfig>,
     metrics: Arc<Metrics>,
+    limiter: Arc<Limiter>,
     /// The server is to stop: it is no longer ready.
     stopping: CancellationToken,
     /// Time is up: answers end where they are.
@@ -90,6 +127,7 @@ impl ServerState {
     /// The state of a server that nobody has asked to stop.
     pub fn new(twins: Arc<Twins>, config: ServerConfig) -> Self {
         Self {
+            limiter: Arc::new(Limiter::new(config.limits, config.api_keys.len())),
             twins,
             config: Arc::new(config),
             metrics: Arc::default(),
@@ -108,9 +146,14 @@ impl ServerState {
 
     /// Asks for the right to one answer, counting who is turned away.
     fn admit(&self) -> Result<Permit, ApiError> {
-        self.twins.admit().map_err(|error| {
+        let admitted = self.twins.admit().inspect(|_| self.metrics.admitted(self.twins.generator.admitted()));
+        admitted.map_err(|error| {
             self.metrics.rejected();
-            AnswerError::from(error).into()
+            match error {
+                // One place is free when one answer is done.
+                SubmitError::Full { .. } => ApiError::too_many(error.to_string(), self.metrics.usual_seconds()),
+                SubmitError::Stopped => AnswerError::from(error).into(),
+            }
         })
     }
 
@@ -120,10 +163,13 @@ impl ServerState {
         &self,
         permit: Permit,
         request: AnswerRequest,
+        caller: Caller,
     ) -> (mpsc::Receiver<Event>, JoinHandle<Result<Answer, AnswerError>>) {
         let (sender, receiver) = mpsc::channel(EVENT_BUFFER);
         let state = self.clone();
-        let answer = self.answers.spawn(async move {
+        let span = spans::answer(&request);
+        let of_answer = span.clone();
+        let answering = async move {
             let cancel = CancelFlag::new();
             let asked = request.clone();
             let mut answering = std::pin::pin!(state.twins.answer(permit, request, sender, cancel.clone()));
@@ -135,12 +181,26 @@ impl ServerState {
                 }
             };
             state.metrics.answered(&answer);
+            spans::answered(&of_answer, &answer);
             if let Ok(answer) = &answer {
+                let tokens = answer.trace.prompt_tokens + answer.trace.new_tokens;
+                state.limiter.spend(caller, tokens, Instant::now());
+                state.keep(&asked, answer).await;
                 state.shadow(asked, answer.clone());
             }
             answer
-        });
-        (receiver, answer)
+        };
+        (receiver, self.answers.spawn(answering.instrument(span)))
+    }
+
+    /// Keeps what an answer was made of that belongs to no conversation. The answer is given all the same where that fails.
+    async fn keep(&self, asked: &AnswerRequest, answer: &Answer) {
+        if asked.conversation.is_some() || answer.text.is_empty() {
+            return;
+        }
+        if let Err(error) = self.twins.conversations().keep(&spoken(&asked.request), answer).await {
+            tracing::warn!(%error, "what an answer was made of could not be kept");
+        }
     }
 
     /// Lets a shadow answer, too, on a task of its own, which ends when the server stops.
@@ -177,13 +237,19 @@ pub fn router(state: ServerState) -> Router {
         .route("/api/conversations/{id}", get(api::conversation).delete(api::delete_conversation))
         .route("/api/outcomes", post(releases::outcome))
         .route("/api/releases", get(releases::all))
+        .route("/api/traces", get(traces::list))
+        .route("/api/traces.jsonl", get(traces::export))
+        .route("/api/traces/{id}", get(traces::one))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{id}", get(openai::model))
         .route("/v1/chat/completions", post(openai::chat_completions))
+        .route("/v1/completions", post(openai::completions))
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/metrics", get(metrics::metrics))
+        .route_service("/mcp", mcp::service(&state))
         .merge(guarded)
         .route_layer(middleware::from_fn_with_state(state.clone(), guard::api_key))
+        .route("/api/openapi.json", get(openapi::openapi))
         .merge(pages::router())
         .merge(other_pages)
         .route("/healthz", get(health::alive))

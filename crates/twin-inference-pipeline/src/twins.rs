@@ -30,6 +30,9 @@ mod shadow;
 /// What every answer carries.
 pub const LABEL: &str = "Written by an AI twin, not by the person.";
 
+/// What stands between an author's id and the number of a release in a model name, as in `ada@release-3`.
+pub const RELEASE: &str = "@release-";
+
 /// How the twins answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -49,6 +52,10 @@ pub struct InferenceConfig {
     pub queue: usize,
     /// How many adapters are kept in memory over the one base model. Rank 16 on all projections is some 20 MB.
     pub adapters: usize,
+    /// An answer ends after so many seconds, waiting included, as far as it came.
+    pub deadline_seconds: u64,
+    /// A reader who takes nothing for so many seconds counts as gone.
+    pub reader_seconds: u64,
 }
 
 impl Default for InferenceConfig {
@@ -62,6 +69,8 @@ impl Default for InferenceConfig {
             history_tokens: 400,
             queue: 16,
             adapters: 8,
+            deadline_seconds: 300,
+            reader_seconds: 30,
         }
     }
 }
@@ -107,15 +116,36 @@ pub struct Trace {
     pub pieces: Vec<Piece>,
     /// Whether the twin said that it has nothing on this.
     pub abstained: bool,
-    /// `stop`, `length` or `cancelled`.
+    /// `stop`, `length`, `deadline` or `cancelled`.
     pub finish_reason: String,
     pub prompt_tokens: usize,
+    /// How many of them were known from an earlier request.
+    #[serde(default)]
+    pub cached_tokens: usize,
     pub new_tokens: usize,
+    /// How many tokens were guessed ahead, and how many of them came true.
+    #[serde(default)]
+    pub guessed_tokens: usize,
+    #[serde(default)]
+    pub right_guesses: usize,
+    /// What the model was not given because there was no room for it.
+    #[serde(default)]
+    pub trimmed: Trimmed,
+    /// How long it waited for the model.
+    #[serde(default)]
+    pub queue_seconds: f64,
     /// From the request to the first token, waiting for other answers included.
     pub first_token_seconds: f64,
     pub total_seconds: f64,
     /// While decoding.
     pub tokens_per_second: f64,
+}
+
+/// What did not fit and was left out: the oldest messages of the conversation first, then the weakest passages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trimmed {
+    pub messages: usize,
+    pub passages: usize,
 }
 
 impl Trace {
@@ -214,10 +244,11 @@ impl Twins {
         Ok(self.parts.store.authors()?)
     }
 
-    /// The twin behind a model name: `ada` for what serves, `ada@v2` for a version. Blocking: it may load an adapter.
+    /// The twin behind a model name: `ada` for what serves, `ada@release-3` for a release, `ada@v2` for a version. Blocking: it
+    /// may load an adapter.
     ///
     /// # Errors
-    /// [`TwinError::Unknown`] when there is no such author or version.
+    /// [`TwinError::Unknown`] when there is no such author, release or version.
     pub fn twin(&self, name: &str) -> Result<Twin, TwinError> {
         self.twin_of(name, None)
     }
@@ -229,19 +260,26 @@ impl Twins {
     pub fn twin_of(&self, name: &str, release: Option<u32>) -> Result<Twin, TwinError> {
         let unknown = || TwinError::Unknown(name.to_owned());
         let version: Option<ModelVersionId> = name.parse().ok();
-        let id = match &version {
-            Some(version) => version.author.clone(),
-            None => AuthorId::parse(name).map_err(|_| unknown())?,
+        let named = name.split_once(RELEASE).and_then(|(author, number)| Some((author, number.parse::<u32>().ok()?)));
+        let id = match (&version, named) {
+            (Some(version), _) => version.author.clone(),
+            (None, Some((author, _))) => AuthorId::parse(author).map_err(|_| unknown())?,
+            (None, None) => AuthorId::parse(name).map_err(|_| unknown())?,
         };
         let author = match self.parts.store.author(&id) {
             Err(StoreError::NotFound { .. }) => return Err(unknown()),
             author => author?,
         };
-        let release = match release {
-            Some(number) => Some(self.release(&id, number)?),
-            None => self.parts.registry.serving(&id)?,
+        let release = match named.map(|(_, number)| number) {
+            Some(number) => match self.release(&id, number) {
+                Err(TwinError::Registry(RegistryError::NotFound { .. })) => return Err(unknown()),
+                release => Some(release?),
+            },
+            None => self.release_or_serving(&id, release)?,
         };
         let model = version.or_else(|| release.as_ref().map(|release| release.model.clone()));
+        // What answers without the voice must not be said to have it.
+        let model = model.filter(|_| self.parts.model.takes_adapters());
         let adapter = model.as_ref().map(|model| self.adapter(model)).transpose()?;
         let view = match &release {
             Some(release) => release.feature_view.clone(),
@@ -249,6 +287,13 @@ impl Twins {
         };
         self.check_view(&view)?;
         Ok(Twin { author, release, model, adapter, view })
+    }
+
+    fn release_or_serving(&self, author: &AuthorId, release: Option<u32>) -> Result<Option<Release>, TwinError> {
+        match release {
+            Some(number) => Ok(Some(self.release(author, number)?)),
+            None => Ok(self.parts.registry.serving(author)?),
+        }
     }
 
     /// Questions must go through the embedder that the passages went through, or similarities mean nothing.

@@ -28,14 +28,18 @@ mod ops;
 mod optimizer;
 mod peft;
 mod preference;
+mod remote;
 pub mod sampling;
 mod scripted;
 mod session;
 mod simd;
+mod steering;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
 mod training;
+mod vocabulary;
+mod watch;
 #[expect(clippy::result_large_err, reason = "a model is loaded once; its error may be large")]
 mod weights;
 
@@ -47,6 +51,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use twin_domain::{CancelFlag, ChatMessage, Digest};
 
+use crate::chat_client::ChatError;
+
 pub use architecture::{Architecture, ArchitectureError, Sliding, Variant};
 pub use checkpoint::CheckpointError;
 pub use export::{ExportError, ExportFormat};
@@ -56,10 +62,12 @@ pub use lora::{Adapter, LoraConfig, LoraConfigError, Projection};
 pub use optimizer::AdamWConfig;
 pub use peft::AdapterError;
 pub use preference::{PairStanding, PreferenceLoss, PreferencePair};
-pub use sampling::Sampling;
+pub use remote::RemoteModel;
+pub use sampling::{OutputFormat, Sampling};
 pub use scripted::ScriptedModel;
 pub use tokenizer::{Tokenizer, TokenizerError};
 pub use training::{StepLoss, StepReport, TrainError, Trainer, TrainerConfig, TrainingExample, training_memory};
+pub use watch::{TokenNote, TokenWatch};
 pub use weights::LoadModelError;
 
 /// A model that answers. Work is synchronous and long; a server gives it a thread of its own.
@@ -95,6 +103,11 @@ pub trait LanguageModel: Send + Sync {
     /// # Errors
     /// As [`Self::render_chat`].
     fn encode_chat(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<Vec<u32>, TokenizerError>;
+
+    /// Whether voices can be added to it; without them it answers plainly.
+    fn takes_adapters(&self) -> bool {
+        true
+    }
 
     /// Loads a PEFT adapter for this model.
     ///
@@ -204,10 +217,14 @@ pub enum GenerateError {
     UnknownToken { token: u32, vocab_size: usize },
     #[error("`{parameter}` {reason}")]
     InvalidSampling { parameter: &'static str, reason: &'static str },
+    #[error("the answer cannot be held to its form: {reason}")]
+    Format { reason: String },
     #[error("the adapter was made for another base model")]
     AdapterMismatch,
     #[error("the prompt could not be encoded")]
     Tokenizer(#[from] TokenizerError),
+    #[error("the server that runs the language model gave no answer")]
+    Remote(#[from] ChatError),
 }
 
 /// A sum of negative log-likelihoods.

@@ -4,6 +4,8 @@
 //! The templates are Jinja files in `prompts/<set>/`; the newest set is compiled in. What a template may see is
 //! [`Author`], a [`Request`] and numbered [`Passage`]s.
 
+use std::borrow::Cow;
+
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, context};
 use serde::{Deserialize, Serialize};
@@ -38,10 +40,21 @@ pub struct Passage {
 }
 
 impl Passage {
-    /// A passage without heading lines: the title has the headings, and a model that reads one goes on with another.
+    /// A passage without heading lines: the title has the headings, and a model that reads one goes on with another. Nor can it
+    /// begin another passage: numbers at the beginnings of its lines stand in round brackets, and its title is one line.
     pub fn new(number: usize, title: String, text: &str) -> Self {
-        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).map(without_number).collect();
+        let title = if title.contains(['\n', '\r']) { title.replace(['\n', '\r'], " ") } else { title };
         Self { number, title, text: lines.join("\n").trim().to_owned() }
+    }
+}
+
+/// A line as it is, but for a citation number at its beginning.
+fn without_number(line: &str) -> Cow<'_, str> {
+    let number = line.trim_start().strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    match number.filter(|(number, _)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())) {
+        Some((number, rest)) => Cow::Owned(format!("({number}){rest}")),
+        None => Cow::Borrowed(line),
     }
 }
 
@@ -152,6 +165,15 @@ mod tests {
         let expected = "Passages from Ada's posts:\n\n[1] On engines\nIt weaves {{ algebra }}.\n\n\
                         Answer from the passages: What does it weave?";
         assert_eq!(messages[1].content, expected);
+    }
+
+    #[test]
+    fn a_passage_cannot_begin_another() {
+        let passage = Passage::new(1, "On\nengines".into(), "# Notes\nIt weaves.\n [2] Another\n[see] [3] below");
+        assert_eq!(
+            (passage.title.as_str(), passage.text.as_str()),
+            ("On engines", "It weaves.\n(2) Another\n[see] [3] below")
+        );
     }
 
     #[test]

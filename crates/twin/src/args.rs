@@ -85,6 +85,8 @@ pub enum Command {
     Forget(ForgetArguments),
     /// Serve the web page and the API
     Serve(ServeArguments),
+    /// Serve search, answers and drafts as tools to a program that speaks the Model Context Protocol, on standard input and output
+    Mcp,
     /// Talk to a twin in the terminal
     Chat(ChatArguments),
     /// Show what is in force and what can be reached

@@ -15,6 +15,7 @@ mod features;
 mod forget;
 mod ingest;
 mod lineage;
+mod mcp;
 mod models;
 mod quickstart;
 mod registry;
@@ -50,6 +51,7 @@ pub async fn run(wiring: &Wiring, command: Command) -> anyhow::Result<bool> {
         Command::Lineage(arguments) => lineage::run(wiring, arguments).await,
         Command::Forget(arguments) => forget::run(wiring, arguments).await,
         Command::Serve(arguments) => serve::run(wiring, arguments.bind).await,
+        Command::Mcp => mcp::run(wiring).await,
         Command::Chat(arguments) => chat::run(wiring, arguments).await,
         Command::Doctor => doctor::run(wiring).await,
         Command::Completions { shell } => {

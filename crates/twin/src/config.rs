@@ -30,7 +30,24 @@ pub struct Config {
     /// How passages are chosen; each stage can be switched off.
     pub retrieval: RetrievalConfig,
     pub server: ServerSettings,
+    /// Where the language model runs, if not here.
+    pub generation: GenerationSettings,
+    pub telemetry: TelemetrySettings,
     pub judge: JudgeSettings,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenerationSettings {
+    /// The address up to `/v1` of an OpenAI-compatible server; the model runs in this process when there is none.
+    pub url: Option<String>,
+    /// The model's name there; `models.base` when there is none.
+    pub model: Option<String>,
+    /// How many tokens its context has, prompt and answer together.
+    pub context_length: usize,
+    /// The server's key. From the environment (`TWIN__GENERATION__API_KEY`), never printed.
+    #[serde(skip_serializing)]
+    pub api_key: Option<Secret>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -135,9 +152,24 @@ pub struct ServerSettings {
     pub queue: usize,
     /// How many adapters are kept in memory over the one base model.
     pub adapters: usize,
-    /// The key that clients must show. From the environment (`TWIN__SERVER__API_KEY`), never printed.
+    /// How many requests the bearer of one key may make in a minute, and how many tokens they may cost; 0 is no limit.
+    pub requests_per_minute: u32,
+    pub tokens_per_minute: u32,
+    /// An answer ends after so many seconds, waiting included.
+    pub deadline_seconds: u64,
+    /// How long open answers may go on after a request to stop.
+    pub grace_seconds: u64,
+    /// The keys that clients must show one of, with commas between them. From the environment (`TWIN__SERVER__API_KEY`),
+    /// never printed.
     #[serde(skip_serializing)]
     pub api_key: Option<Secret>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetrySettings {
+    /// The address of an OpenTelemetry collector that takes OTLP over HTTP; nothing is sent when there is none.
+    pub otlp: Option<String>,
 }
 
 /// A text that is never printed.
@@ -215,8 +247,14 @@ impl Config {
                 hosts: Vec::new(),
                 queue: 16,
                 adapters: 8,
+                requests_per_minute: 0,
+                tokens_per_minute: 0,
+                deadline_seconds: 300,
+                grace_seconds: 20,
                 api_key: None,
             },
+            generation: GenerationSettings { url: None, model: None, context_length: 8192, api_key: None },
+            telemetry: TelemetrySettings::default(),
             judge: JudgeSettings::default(),
         })
     }

@@ -5,7 +5,6 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
-use tracing_subscriber::EnvFilter;
 
 use crate::args::Arguments;
 use crate::wiring::Wiring;
@@ -15,20 +14,16 @@ mod commands;
 mod config;
 mod output;
 mod progress;
+mod telemetry;
 mod wiring;
-
-/// What is logged unless `TWIN_LOG` says otherwise. The embedded engine warns of switches that only its server sets, the HTML
-/// writer of every element that was made without a namespace; what the hub's client cannot do is in the errors it returns.
-const LOGGED: &str = "warn,qdrant_edge=error,html5ever=error,hf_hub=off";
 
 fn main() -> ExitCode {
     let matches = Arguments::command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let verb = matches.subcommand_name().unwrap_or_default();
-    let filter = EnvFilter::try_from_env("TWIN_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let outcome = Wiring::new(&arguments.global, verb).and_then(|wiring| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let _telemetry = telemetry::start(wiring.config.telemetry.otlp.as_deref(), runtime.handle())?;
         wiring.cancel_on_ctrl_c(&runtime);
         runtime.block_on(commands::run(&wiring, arguments.command))
     });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::OnceCell;
 use twin_domain::{AuthorId, CancelFlag, FeatureStore, FeatureViewId, ModelRegistry, TrainingSetStore};
 use twin_feature_pipeline::fetch::FetchConfig;
@@ -14,7 +14,7 @@ use twin_feature_store::{EmbeddedFeatureStore, QdrantServer, StoreOptions};
 use twin_feature_store::{SharedFeatureStore, Sharing};
 use twin_model_registry::LocalRegistry;
 use twin_models::embedding::Embedder;
-use twin_models::language::{Llama, LoadOptions};
+use twin_models::language::{LanguageModel, Llama, LoadOptions, RemoteModel};
 use twin_models::{HubToken, Models, ModelsConfig};
 
 use crate::args::GlobalArguments;
@@ -183,6 +183,15 @@ impl Wiring {
             Ok::<_, anyhow::Error>(Arc::new(blocking(load).await?))
         };
         self.language_model.get_or_try_init(load).await.cloned()
+    }
+
+    /// The language model that answers: on the configured server, or in this process.
+    pub async fn answering_model(&self) -> anyhow::Result<Arc<dyn LanguageModel>> {
+        let settings = &self.config.generation;
+        let Some(url) = &settings.url else { return Ok(self.language_model().await?) };
+        let model = settings.model.as_deref().unwrap_or(&self.config.models.base);
+        let key = settings.api_key.as_ref().map(|key| key.expose().to_owned());
+        Ok(Arc::new(RemoteModel::new(url, model, key, settings.context_length, Handle::current())?))
     }
 
     /// How posts are taken in.

@@ -4,6 +4,7 @@
 use twin_domain::ScoredChunk;
 
 use super::{Found, FoundPassage, RetrievalConfig};
+use crate::instructions::instructions;
 
 /// The passages, numbered from 1 by their best chunk. A chunk that does not fit gives its place to a shorter one after it.
 pub(super) fn build(
@@ -29,7 +30,12 @@ pub(super) fn build(
         }
         room = rest;
     }
-    passages.iter().enumerate().map(|(index, run)| run.passage(index + 1)).collect()
+    let mut passages: Vec<FoundPassage> =
+        passages.iter().enumerate().map(|(index, run)| run.passage(index + 1)).collect();
+    if config.leave_out_instructions {
+        passages.iter_mut().for_each(|passage| passage.instructions = instructions(&passage.text));
+    }
+    passages
 }
 
 /// Takes the best of what is left, where it is worth less the more it says what was chosen already. Among equals, the first.
@@ -75,6 +81,7 @@ impl<'a> Run<'a> {
     fn passage(&self, number: usize) -> FoundPassage {
         let best = |value: fn(&ScoredChunk) -> f32| self.chunks.iter().map(|c| value(c)).fold(f32::MIN, f32::max);
         FoundPassage {
+            instructions: Vec::new(),
             number,
             document: self.first().document.clone(),
             heading_path: self.first().chunk.heading_path.clone(),

@@ -3,11 +3,11 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::sse::{Event as Sse, KeepAlive};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,15 +15,19 @@ use tokio_stream::wrappers::ReceiverStream;
 use twin_domain::{Author, ChatMessage};
 use twin_models::language::Sampling;
 use twin_models::prompt::Request;
+use utoipa::ToSchema;
 
-use super::ServerState;
 use super::body::Body;
 use super::openai::ApiError;
+use super::openapi::Problems;
 use super::view::{AnswerView, PassageView};
+use super::{Caller, ServerState};
 use crate::conversations::{Conversations, StoredMessage};
 use crate::generator::Permit;
 use crate::twins::{AnswerRequest, Event, InferenceConfig, TwinError, spoken};
 
+/// The authors
+#[utoipa::path(get, path = "/api/authors", tag = "Twins", responses((status = 200, description = "Those with a voice first", body = Value), Problems))]
 pub(super) async fn authors(State(state): State<ServerState>) -> Result<Response, ApiError> {
     let twins = state.twins.clone();
     let listed = tokio::task::spawn_blocking(move || -> Result<Vec<Value>, TwinError> {
@@ -49,12 +53,13 @@ fn entry(author: &Author, release: Option<&twin_domain::Release>) -> Value {
 }
 
 /// A request of the chat page.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChatRequest {
     /// A model name: an author's id, or a version of theirs.
     author: String,
     /// What is asked, by task.
+    #[schema(value_type = Asked)]
     request: Request,
     /// The conversation to go on with; a new one begins without it.
     conversation: Option<String>,
@@ -63,6 +68,22 @@ pub(super) struct ChatRequest {
     repetition_penalty: Option<f32>,
     max_tokens: Option<usize>,
     seed: Option<u64>,
+}
+
+/// The forms of [`Request`], for the description.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[serde(tag = "task")]
+#[expect(dead_code, reason = "a shape for the description")]
+enum Asked {
+    /// Answer a question.
+    Ask { question: String },
+    /// Write a post with this title.
+    WritePost { title: String },
+    /// Write the section under this heading of a post.
+    WriteSection { title: String, heading: String },
+    /// Go on from here.
+    Continue { opening: String },
 }
 
 impl ChatRequest {
@@ -90,8 +111,16 @@ impl ChatRequest {
     }
 }
 
+/// Ask or let draft
+///
+/// Answers come as server-sent events: `retrieval`, `token` by token, then `done` (with an `AnswerView`) or `error`.
+#[utoipa::path(
+    post, path = "/api/chat", tag = "Twins", request_body = ChatRequest,
+    responses((status = 200, description = "The events", content_type = "text/event-stream", body = String), Problems)
+)]
 pub(super) async fn chat(
     State(state): State<ServerState>,
+    Extension(caller): Extension<Caller>,
     Body(body): Body<ChatRequest>,
 ) -> Result<Response, ApiError> {
     let sampling = body.sampling(state.twins.config())?;
@@ -137,7 +166,7 @@ pub(super) async fn chat(
         conversation: Some(conversation.clone()),
     };
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(10));
-    let events = events(&state, permit, request, conversation);
+    let events = events(&state, permit, request, conversation, caller);
     Ok(axum::response::Sse::new(events).keep_alive(keep_alive).into_response())
 }
 
@@ -147,8 +176,9 @@ fn events(
     permit: Permit,
     request: AnswerRequest,
     conversation: String,
+    caller: Caller,
 ) -> impl Stream<Item = Result<Sse, Infallible>> + use<> {
-    let (receiver, answer) = state.answer(permit, request);
+    let (receiver, answer) = state.answer(permit, request, caller);
     let id = conversation.clone();
     let as_they_come = ReceiverStream::new(receiver).map(move |event| match event {
         Event::Retrieval { passages, relevant } => {
@@ -182,10 +212,17 @@ fn sse(name: &str, data: &impl Serialize) -> Sse {
     Sse::default().event(name).json_data(data).unwrap_or_else(|_| Sse::default().event("error").data("{}"))
 }
 
+/// The newest conversations
+#[utoipa::path(get, path = "/api/conversations", tag = "Conversations", responses((status = 200, description = "The list", body = Value), Problems))]
 pub(super) async fn conversations(State(state): State<ServerState>) -> Result<Response, ApiError> {
     Ok(Json(state.twins.conversations().list().await?).into_response())
 }
 
+/// One conversation with all its turns
+#[utoipa::path(
+    get, path = "/api/conversations/{id}", tag = "Conversations", params(("id" = String, Path, description = "As the list has it")),
+    responses((status = 200, description = "The conversation", body = Value), Problems)
+)]
 pub(super) async fn conversation(
     State(state): State<ServerState>,
     Path(id): Path<String>,
@@ -206,6 +243,11 @@ pub(super) async fn conversation(
     .into_response())
 }
 
+/// Remove a conversation
+#[utoipa::path(
+    delete, path = "/api/conversations/{id}", tag = "Conversations", params(("id" = String, Path, description = "As the list has it")),
+    responses((status = 204, description = "It is gone"), Problems)
+)]
 pub(super) async fn delete_conversation(
     State(state): State<ServerState>,
     Path(id): Path<String>,

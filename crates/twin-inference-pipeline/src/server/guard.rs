@@ -1,5 +1,7 @@
 //! Who may ask, and what browsers are told: host names, origins, the API key, security headers.
 
+use std::time::Instant;
+
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, ORIGIN};
 use axum::http::{Method, StatusCode};
@@ -7,8 +9,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use twin_domain::Digest;
 
-use super::ServerState;
 use super::openai::ApiError;
+use super::{Caller, ServerState};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -64,17 +66,44 @@ fn is_own(host: &str, hosts: &[String]) -> bool {
     loopback || name.eq_ignore_ascii_case("localhost") || hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
-/// Asks for the key, where one is set.
-pub(super) async fn api_key(State(state): State<ServerState>, request: Request, next: Next) -> Response {
-    let Some(key) = &state.config.api_key else { return next.run(request).await };
-    let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let shown = shown.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    // Digests are compared: how long that takes says nothing of the key, because nobody can choose a digest.
-    if Digest::of(shown) == key.digest {
+/// Asks for a key, where there are any, and holds its bearer to the limits. Where there are none, all count as one.
+pub(super) async fn api_key(State(state): State<ServerState>, mut request: Request, next: Next) -> Response {
+    let Some(caller) = caller(&state, &request) else {
+        let message = "the API key is missing or wrong: send it as `Authorization: Bearer <key>`";
+        let refusal = ApiError::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message);
+        return refusal.code("invalid_api_key").into_response();
+    };
+    request.extensions_mut().insert(caller);
+    // Only what costs something counts.
+    if *request.method() != Method::POST {
         return next.run(request).await;
     }
-    let message = "the API key is missing or wrong: send it as `Authorization: Bearer <key>`";
-    ApiError::new(StatusCode::UNAUTHORIZED, "invalid_request_error", message).code("invalid_api_key").into_response()
+    match state.limiter.admit(caller, Instant::now()) {
+        Ok(None) => next.run(request).await,
+        Ok(Some(left)) => {
+            let mut response = next.run(request).await;
+            let headers = response.headers_mut();
+            headers.insert(HeaderName::from_static("x-ratelimit-limit-requests"), left.limit.into());
+            headers.insert(HeaderName::from_static("x-ratelimit-remaining-requests"), left.remaining.into());
+            response
+        }
+        Err(limited) => {
+            state.metrics.limited();
+            ApiError::too_many(limited.to_string(), limited.seconds).into_response()
+        }
+    }
+}
+
+/// Who asks; `None` for nobody whose key is known. Digests are compared: how long that takes says nothing of the key,
+/// because nobody can choose a digest.
+fn caller(state: &ServerState, request: &Request) -> Option<Caller> {
+    let keys = &state.config.api_keys;
+    if keys.is_empty() {
+        return Some(Caller(0));
+    }
+    let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let shown = Digest::of(shown.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default());
+    keys.iter().position(|key| key.digest == shown).map(Caller)
 }
 
 #[cfg(test)]

@@ -7,10 +7,17 @@ use serde_json::{Value, json};
 
 use super::ServerState;
 
+/// Whether the server lives
+#[utoipa::path(get, path = "/healthz", tag = "Operation", responses((status = 200, description = "It does", body = String)))]
 pub(super) async fn alive() -> &'static str {
     "ok\n"
 }
 
+/// Whether the server can answer
+#[utoipa::path(
+    get, path = "/readyz", tag = "Operation",
+    responses((status = 200, description = "It can", body = Value), (status = 503, description = "It cannot, or is stopping", body = Value))
+)]
 pub(super) async fn ready(State(state): State<ServerState>) -> (StatusCode, Json<Value>) {
     let twins = state.twins.clone();
     let authors = tokio::task::spawn_blocking(move || twins.authors().map(|authors| authors.len())).await;

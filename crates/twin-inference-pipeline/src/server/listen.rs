@@ -16,9 +16,6 @@ use tokio_util::task::TaskTracker;
 
 use super::{ServerConfig, ServerState, router};
 
-/// How long open answers may go on after a request to stop.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// How long recording what was written, and closing connections, may take after that.
 const CLOSING: Duration = Duration::from_secs(4);
 
@@ -64,8 +61,8 @@ pub async fn listen(bind: &str, config: &ServerConfig) -> Result<TcpListener, Se
     })
 }
 
-/// Serves until `stop` ends. Then nobody new is let in, open answers may go on for five seconds, those that are not done are
-/// ended and recorded as far as they came, and after nine seconds at most this returns.
+/// Serves until `stop` ends. Then nobody new is let in, open answers may go on for the configured grace, those that are not
+/// done are ended and recorded as far as they came, and four seconds later at most this returns.
 ///
 /// `axum::serve` would wait for open streams for ever, and has no time limit for the head of a request.
 pub async fn serve(listener: TcpListener, state: ServerState, stop: impl Future<Output = ()> + Send) {
@@ -86,7 +83,7 @@ pub async fn serve(listener: TcpListener, state: ServerState, stop: impl Future<
     let mut all_done = std::pin::pin!(all_done);
     tokio::select! {
         () = &mut all_done => return,
-        () = sleep(GRACE) => {}
+        () = sleep(state.config.grace) => {}
     }
     state.ending.cancel();
     if timeout(CLOSING, all_done).await.is_err() {

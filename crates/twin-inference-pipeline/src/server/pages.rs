@@ -12,7 +12,7 @@ const STYLE: &str = "text/css; charset=utf-8";
 const ICON: &str = "image/svg+xml";
 
 /// Path, media type and content of each file.
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 15] = [
     ("/", HTML, include_str!("../pages/index.html")),
     ("/style.css", STYLE, include_str!("../pages/style.css")),
     ("/icon.svg", ICON, include_str!("../pages/icon.svg")),
@@ -22,6 +22,11 @@ const FILES: [(&str, &str, &str); 10] = [
     ("/answer.js", SCRIPT, include_str!("../pages/answer.js")),
     ("/releases", HTML, include_str!("../pages/releases.html")),
     ("/releases.js", SCRIPT, include_str!("../pages/releases.js")),
+    ("/traces", HTML, include_str!("../pages/traces.html")),
+    ("/traces/{id}", HTML, include_str!("../pages/traces.html")),
+    ("/traces.js", SCRIPT, include_str!("../pages/traces.js")),
+    ("/api/docs", HTML, include_str!("../pages/docs.html")),
+    ("/docs.js", SCRIPT, include_str!("../pages/docs.js")),
     ("/sources.js", SCRIPT, include_str!("../pages/sources.js")),
 ];
 

@@ -5,15 +5,17 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::ServerState;
 use super::body::Body;
 use super::openai::ApiError;
+use super::openapi::Problems;
 use crate::conversations::{Outcome, OutcomeKind, edit_distance};
 use crate::experiment::{ExperimentError, report};
 
 /// What became of the last answer of a conversation.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 enum Said {
     /// The reader found it helpful, or did not.
@@ -26,7 +28,7 @@ enum Said {
     Published { text: String },
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub(super) struct OutcomeRequest {
     conversation: String,
     #[serde(flatten)]
@@ -34,6 +36,10 @@ pub(super) struct OutcomeRequest {
 }
 
 /// Records what became of an answer. Of an author without releases there is nothing to compare, so nothing is kept.
+#[utoipa::path(
+    post, path = "/api/outcomes", tag = "Releases", request_body = OutcomeRequest,
+    responses((status = 204, description = "It is noted"), Problems)
+)]
 pub(super) async fn outcome(
     State(state): State<ServerState>,
     Body(body): Body<OutcomeRequest>,
@@ -57,6 +63,7 @@ pub(super) async fn outcome(
 }
 
 /// The report of every author with a release.
+#[utoipa::path(get, path = "/api/releases", tag = "Releases", responses((status = 200, description = "A report for each author", body = Value), Problems))]
 pub(super) async fn all(State(state): State<ServerState>) -> Result<Response, ApiError> {
     let (twins, mut reports) = (state.twins.clone(), Vec::new());
     let authors = tokio::task::spawn_blocking(move || twins.authors()).await.map_err(ApiError::internal)??;

@@ -2,10 +2,12 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio::time::{sleep_until, timeout};
+use tracing::Instrument as _;
 use twin_domain::{CancelFlag, ChatMessage};
 use twin_models::embedding::EmbedError;
 use twin_models::language::{FinishReason, GenerateError, GenerateRequest, Generation, Input, Sampling};
@@ -15,7 +17,7 @@ use super::prepare::{Prepared, spoken};
 use super::{Trace, TwinError, Twins};
 use crate::cite::{Patience, Piece};
 use crate::conversations::{ConversationError, Outcome, OutcomeKind};
-use crate::generator::{Permit, SubmitError, nothing};
+use crate::generator::{Permit, Running, SubmitError, nothing};
 use crate::retrieve::{FoundPassage, RetrieveError};
 
 /// What is asked of a twin.
@@ -88,8 +90,27 @@ pub enum AnswerError {
     Record(#[from] ConversationError),
     #[error("the model failed while it wrote the answer")]
     ModelFailed,
+    #[error("the model did not come to this answer within {seconds} s: try again when less is asked of it")]
+    Late { seconds: u64 },
     #[error("a worker thread panicked")]
     Panicked(#[from] tokio::task::JoinError),
+}
+
+impl AnswerError {
+    /// A word for it that programs can count by.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Twin(_) => "twin",
+            Self::Submit(_) => "overload",
+            Self::Prompt(_) => "prompt",
+            Self::Retrieve(_) => "retrieval",
+            Self::Cite(_) => "citation",
+            Self::Generate(_) | Self::ModelFailed => "model",
+            Self::Late { .. } => "deadline",
+            Self::Record(_) => "storage",
+            Self::Panicked(_) => "panic",
+        }
+    }
 }
 
 impl Twins {
@@ -137,15 +158,19 @@ impl Twins {
             self.parts.conversations.add(conversation, &message, None).await?;
         }
         let (this, asked) = (Arc::clone(self), request.clone());
-        let prepared = tokio::task::spawn_blocking(move || this.prepare(&asked)).await??;
+        let span = tracing::info_span!("retrieval", gen_ai.operation.name = "retrieval");
+        let prepared = tokio::task::spawn_blocking(move || span.in_scope(|| this.prepare(&asked))).await??;
         let (passages, relevant) = (prepared.retrieval.passages.clone(), prepared.retrieval.trace.relevant);
         // A reader that is gone is noticed at the first token.
         let _ = events.send(Event::Retrieval { passages, relevant }).await;
         let written = match prepared.abstention {
             Some(text) => abstention(text, begun, &events).await,
             None => {
-                let patience = self.patience(&prepared, &request.request);
-                self.generate(permit, &prepared, patience, &events, cancel, begun).await?
+                // What has a form is no prose, in which sentences could be told from each other.
+                let is_prose = prepared.sampling.format.is_none();
+                let patience = self.patience(&prepared, &request.request).filter(|_| is_prose);
+                let span = tracing::info_span!("generate", gen_ai.operation.name = "text_completion");
+                self.generate(permit, &prepared, patience, &events, cancel, begun).instrument(span).await?
             }
         };
         let quotes = matches!(request.request, Request::Ask { .. });
@@ -173,7 +198,7 @@ impl Twins {
         Ok(())
     }
 
-    /// Lets the model write and passes on what it writes, until patience is over.
+    /// Lets the model write and passes on what it writes, until patience or time is over.
     async fn generate(
         &self,
         permit: Permit,
@@ -186,31 +211,69 @@ impl Twins {
         let input = Input::Messages(prepared.messages.clone());
         let adapter = prepared.twin.adapter.clone();
         let job = GenerateRequest { input, adapter, sampling: prepared.sampling.clone() };
+        let submitted = Instant::now();
         let mut running = self.generator.submit(&permit, job, patience, cancel.clone())?;
-        let mut first_token_seconds = None;
-        loop {
-            let text = tokio::select! {
-                text = running.text.recv() => text,
-                // Also while the model is still reading the prompt, or waiting for its turn.
-                () = events.closed() => break,
-            };
-            let Some(text) = text else { break };
-            first_token_seconds.get_or_insert_with(|| begun.elapsed().as_secs_f64());
-            if events.send(Event::Token { text }).await.is_err() {
-                break;
-            }
-        }
-        if events.is_closed() {
+        let seconds = self.config().deadline_seconds;
+        let (end, first_token) = self.pass_on(&mut running, events, begun + Duration::from_secs(seconds)).await;
+        let first_token_seconds = first_token.map(|at| (at - begun).as_secs_f64());
+        if end != End::Written {
             cancel.cancel();
-            if first_token_seconds.is_none() {
-                // It may still wait for its turn; its place is given back at once.
-                return Ok(Written { generation: nothing(), first_token_seconds: 0.0 });
-            }
             running.text.close(); // Wakes a model that waits for its reader.
         }
+        // It may still wait for its turn; its place is given back at once.
+        match (end, first_token) {
+            (End::Left, None) => return Ok(Written::nothing()),
+            (End::Late, None) => return Err(AnswerError::Late { seconds }),
+            _ => {}
+        }
         let generation = running.done.await.map_err(|_| AnswerError::ModelFailed)??;
-        let first_token_seconds = first_token_seconds.unwrap_or_else(|| begun.elapsed().as_secs_f64());
-        Ok(Written { generation, first_token_seconds })
+        let waited = first_token.unwrap_or_else(Instant::now) - submitted;
+        Ok(Written {
+            queue_seconds: waited.saturating_sub(generation.timings.time_to_first_token).as_secs_f64(),
+            is_late: end == End::Late && generation.finish_reason == FinishReason::Cancelled,
+            generation,
+            first_token_seconds: first_token_seconds.unwrap_or_else(|| begun.elapsed().as_secs_f64()),
+        })
+    }
+
+    /// Passes text on as it comes, and tells when the first came. The model never waits for a slow reader: what has not been
+    /// taken is joined, so it is held once and is no longer than the answer; who takes nothing at all counts as gone.
+    async fn pass_on(
+        &self,
+        running: &mut Running,
+        events: &mpsc::Sender<Event>,
+        deadline: Instant,
+    ) -> (End, Option<Instant>) {
+        let patience = Duration::from_secs(self.config().reader_seconds);
+        let (mut first, mut pending, mut taken) = (None, String::new(), Instant::now());
+        let mut is_written = false;
+        loop {
+            if is_written && pending.is_empty() {
+                return (End::Written, first);
+            }
+            tokio::select! {
+                biased;
+                room = events.reserve(), if !pending.is_empty() => {
+                    let Ok(room) = room else { return (End::Left, first) };
+                    room.send(Event::Token { text: std::mem::take(&mut pending) });
+                    taken = Instant::now();
+                }
+                // Also while the model is still reading the prompt, or waiting for its turn.
+                () = events.closed() => return (End::Left, first),
+                () = sleep_until(deadline.into()), if !is_written => return (End::Late, first),
+                () = sleep_until((taken + patience).into()), if !pending.is_empty() => return (End::Left, first),
+                text = running.text.recv(), if !is_written => match text {
+                    Some(text) => {
+                        first.get_or_insert_with(Instant::now);
+                        if pending.is_empty() {
+                            taken = Instant::now();
+                        }
+                        pending.push_str(&text);
+                    }
+                    None => is_written = true,
+                },
+            }
+        }
     }
 
     /// Aligns what was written to the passages, adds the anchor quote where it is needed, and sums up.
@@ -222,15 +285,16 @@ impl Twins {
         begun: Instant,
         events: &mpsc::Sender<Event>,
     ) -> Result<Answer, AnswerError> {
-        let Written { generation, first_token_seconds } = written;
+        let Written { generation, first_token_seconds, queue_seconds, is_late } = written;
         let this = Arc::clone(self);
         let quotes = quotes && generation.finish_reason != FinishReason::Cancelled;
         let (generated, evidence) = (generation.text.clone(), prepared.evidence.clone());
         let question = prepared.retrieval.trace.query.clone();
+        let is_prose = prepared.sampling.format.is_none();
         let align = move || {
             let embedder = this.parts.embedder.as_ref();
             // A draft is aligned too, but nothing is quoted into it.
-            match evidence {
+            match evidence.filter(|_| is_prose) {
                 None => Ok(vec![Piece::without_claim(generated)]),
                 Some(evidence) if quotes => evidence.cite(&generated, &question, embedder),
                 Some(evidence) => evidence.align(&generated, embedder),
@@ -240,15 +304,19 @@ impl Twins {
         let text: String = pieces.iter().map(|piece| piece.text.as_str()).collect();
         // What citing added is part of the answer for whoever reads along.
         if let Some(added) = text.strip_prefix(&generation.text).filter(|added| !added.is_empty()) {
-            let _ = events.send(Event::Token { text: added.to_owned() }).await;
+            let patience = Duration::from_secs(self.config().reader_seconds);
+            let _ = timeout(patience, events.send(Event::Token { text: added.to_owned() })).await; // As above, or gone.
         }
         let total_seconds = begun.elapsed().as_secs_f64();
-        let trace = self.trace(prepared, pieces, &generation);
-        Ok(Answer { text, trace: Trace { first_token_seconds, total_seconds, ..trace } })
+        let mut trace = self.trace(prepared, pieces, &generation);
+        if is_late {
+            trace.finish_reason = "deadline".to_owned();
+        }
+        Ok(Answer { text, trace: Trace { first_token_seconds, total_seconds, queue_seconds, ..trace } })
     }
 
     fn trace(&self, prepared: Prepared, pieces: Vec<Piece>, generation: &Generation) -> Trace {
-        let Prepared { twin, retrieval, sampling, abstention, .. } = prepared;
+        let Prepared { twin, retrieval, sampling, abstention, trimmed, .. } = prepared;
         let finish_reason = match generation.finish_reason {
             FinishReason::Stop => "stop",
             FinishReason::Length => "length",
@@ -268,7 +336,12 @@ impl Twins {
             abstained: abstention.is_some(),
             finish_reason: finish_reason.to_owned(),
             prompt_tokens: generation.usage.prompt_tokens,
+            cached_tokens: generation.usage.cached_tokens,
             new_tokens: generation.usage.new_tokens,
+            guessed_tokens: generation.usage.guessed_tokens,
+            right_guesses: generation.usage.right_guesses,
+            trimmed,
+            queue_seconds: 0.0,
             first_token_seconds: 0.0,
             total_seconds: 0.0,
             tokens_per_second: generation.timings.decode_tokens_per_second,
@@ -276,14 +349,33 @@ impl Twins {
     }
 }
 
+/// How passing text on ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The model has no more.
+    Written,
+    /// The reader takes no more.
+    Left,
+    /// Time was over.
+    Late,
+}
+
 struct Written {
     generation: Generation,
     first_token_seconds: f64,
+    queue_seconds: f64,
+    is_late: bool,
+}
+
+impl Written {
+    fn nothing() -> Self {
+        Self { generation: nothing(), first_token_seconds: 0.0, queue_seconds: 0.0, is_late: false }
+    }
 }
 
 /// Says that there is nothing, without asking the model.
 async fn abstention(text: &str, begun: Instant, events: &mpsc::Sender<Event>) -> Written {
     let _ = events.send(Event::Token { text: text.to_owned() }).await; // Recorded even if nobody reads it.
     let generation = Generation { text: text.to_owned(), finish_reason: FinishReason::Stop, ..nothing() };
-    Written { generation, first_token_seconds: begun.elapsed().as_secs_f64() }
+    Written { generation, first_token_seconds: begun.elapsed().as_secs_f64(), ..Written::nothing() }
 }

@@ -6,9 +6,9 @@ use twin_domain::{ChatMessage, Filter, Role};
 use twin_models::language::Sampling;
 use twin_models::prompt::Request;
 
-use super::{AnswerError, AnswerRequest, Twin, Twins};
+use super::{AnswerError, AnswerRequest, Trimmed, Twin, Twins};
 use crate::cite::{Evidence, Patience};
-use crate::retrieve::{Corpus, FoundPassage, Retrieval, is_follow_up, retrieve};
+use crate::retrieve::{Corpus, FoundPassage, Retrieval, RetrievalConfig, is_follow_up, retrieve};
 
 /// What a twin says instead of answering, when nothing relevant was found.
 const ABSTENTION: &str = "I have not written about that, as far as my posts go.";
@@ -26,6 +26,7 @@ pub(super) struct Prepared {
     pub evidence: Option<Arc<Evidence>>,
     /// What the twin says instead of answering, when nothing relevant was found.
     pub abstention: Option<&'static str>,
+    pub trimmed: Trimmed,
 }
 
 impl Twins {
@@ -41,8 +42,10 @@ impl Twins {
         }
         let count = |text: &str| parts.model.count_tokens(text);
         let history = recent(&asked.history, parts.config.history, parts.config.history_tokens, &count);
-        let messages = self.fitting_prompt(&twin, asked, &mut retrieval.passages, history)?;
+        let (found, told) = (retrieval.passages.len(), asked.history.len());
+        let (messages, history) = self.fitting_prompt(&twin, asked, &mut retrieval.passages, history)?;
         let given = retrieval.passages.len();
+        let trimmed = Trimmed { messages: told - history, passages: found - given };
         for candidate in &mut retrieval.trace.candidates {
             candidate.passage = candidate.passage.filter(|number| *number <= given);
         }
@@ -52,7 +55,33 @@ impl Twins {
         } else {
             Some(Arc::new(Evidence::new(retrieval.passages.clone(), parts.embedder.as_ref())?))
         };
-        Ok(Prepared { twin, retrieval, messages, sampling, evidence, abstention })
+        Ok(Prepared { twin, retrieval, messages, sampling, evidence, abstention, trimmed })
+    }
+
+    /// Searches an author's posts as the twin does, for at most so many passages. Blocking.
+    ///
+    /// # Errors
+    /// When there is no such twin, or the search fails.
+    pub fn search(&self, name: &str, query: &str, limit: usize) -> Result<Retrieval, AnswerError> {
+        let twin = self.twin(name)?;
+        let config = RetrievalConfig {
+            max_passages: limit,
+            max_tokens: limit * self.parts.config.retrieval.max_tokens,
+            ..self.parts.config.retrieval.clone()
+        };
+        let count = |text: &str| self.parts.model.count_tokens(text);
+        Ok(retrieve(&self.corpus(&twin), query, &Filter::default(), &config, &count)?)
+    }
+
+    fn corpus<'a>(&'a self, twin: &'a Twin) -> Corpus<'a> {
+        Corpus {
+            store: self.parts.store.as_ref(),
+            embedder: self.parts.embedder.as_ref(),
+            view: &twin.view,
+            author: &twin.author.id,
+            author_name: &twin.author.name,
+            model: Some(self.parts.model.as_ref()),
+        }
     }
 
     /// How long the reader of an answer bears with statements that nothing supports. A draft may say anything.
@@ -68,28 +97,21 @@ impl Twins {
             return Ok(Retrieval::default());
         }
         let parts = &self.parts;
-        let corpus = Corpus {
-            store: parts.store.as_ref(),
-            embedder: parts.embedder.as_ref(),
-            view: &twin.view,
-            author: &twin.author.id,
-            author_name: &twin.author.name,
-            model: Some(parts.model.as_ref()),
-        };
         let query = query(&asked.request, &asked.history);
         let count = |text: &str| parts.model.count_tokens(text);
-        Ok(retrieve(&corpus, &query, &Filter::default(), &parts.config.retrieval, &count)?)
+        Ok(retrieve(&self.corpus(twin), &query, &Filter::default(), &parts.config.retrieval, &count)?)
     }
 
-    /// The prompt, shortened until it leaves the model room to answer: first by passages, then by earlier messages, and never
-    /// by what is asked. What is too long even so, the model refuses.
+    /// The prompt, shortened until it leaves the model room to answer: first by the oldest of the earlier messages, then by the
+    /// weakest passages, and never by what is asked. What is too long even so, the model refuses. With it comes how many
+    /// earlier messages it has.
     fn fitting_prompt(
         &self,
         twin: &Twin,
         asked: &AnswerRequest,
         passages: &mut Vec<FoundPassage>,
         mut history: Vec<ChatMessage>,
-    ) -> Result<Vec<ChatMessage>, AnswerError> {
+    ) -> Result<(Vec<ChatMessage>, usize), AnswerError> {
         let model = self.parts.model.as_ref();
         loop {
             let given: Vec<_> = passages.iter().map(FoundPassage::for_prompt).collect();
@@ -98,15 +120,11 @@ impl Twins {
                 system.content = format!("{}\n{extra}", system.content);
             }
             let tokens = model.encode_chat(&messages, true).map_err(twin_models::language::GenerateError::from)?.len();
-            if tokens + ROOM_FOR_ANSWER <= model.info().context_length {
-                return Ok(messages);
+            let fits = tokens + ROOM_FOR_ANSWER <= model.info().context_length;
+            if fits || (history.is_empty() && passages.pop().is_none()) {
+                return Ok((messages, history.len()));
             }
-            if passages.pop().is_none() {
-                if history.is_empty() {
-                    return Ok(messages);
-                }
-                history.drain(..history.len().min(2));
-            }
+            history.drain(..history.len().min(2));
         }
     }
 }

@@ -37,6 +37,9 @@ impl Twins {
 
     /// Loads what answers, or may soon, so that nobody waits for it. What cannot be loaded is told when it is asked for. Blocking.
     pub fn prepare_releases(&self) {
+        if !self.parts.model.takes_adapters() {
+            return;
+        }
         let authors = self.parts.registry.authors().unwrap_or_default();
         for author in authors {
             let Ok(Some(traffic)) = self.parts.registry.traffic(&author) else { continue };

@@ -10,7 +10,13 @@ mod fixture;
 mod guard;
 /// The sockets: stopping, slow and vanished clients.
 mod listen;
+/// Tools of other programs: the Model Context Protocol.
+mod mcp;
 /// The API that OpenAI clients speak.
 mod openai;
+/// More than can be answered: limits, deadlines, readers that stall, contexts that are too long.
+mod pressure;
 /// Promoting, rolling back, splitting and shadowing under readers.
 mod releases;
+/// What is kept and counted of answers.
+mod sight;

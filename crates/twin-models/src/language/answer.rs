@@ -11,6 +11,7 @@ use super::answer_text::{Detokenizer, StopFilter};
 use super::lookup::Lookup;
 use super::sampling::{Copies, sample};
 use super::session::Session;
+use super::steering::Steering;
 use super::tokenizer::Tokenizer;
 use super::{FinishReason, GenerateError, Sampling};
 
@@ -70,6 +71,7 @@ impl<'a> Answer<'a> {
         step: impl Fn(&mut Session, usize, &[u32]),
     ) -> Result<FinishReason, GenerateError> {
         let mut random = ChaCha8Rng::seed_from_u64(self.sampling.seed);
+        let mut steering = Steering::new(self.tokenizer, self.sampling)?;
         // The tokens of the last step: one that was drawn, then guesses, of which so many have come true.
         let mut ahead: Vec<u32> = Vec::new();
         let mut right = 0;
@@ -78,18 +80,22 @@ impl<'a> Answer<'a> {
             let forbidden = self.copies.completed_by(&self.tokens);
             let vocabulary = session.logits().len() / ahead.len().max(1);
             let logits = &session.logits()[right * vocabulary..][..vocabulary];
-            let token = sample(logits, recent, forbidden, self.sampling, &mut random);
+            let token = sample(steering.apply(logits)?, recent, forbidden, self.sampling, &mut random);
             self.first_token.get_or_insert_with(Instant::now);
             if self.tokenizer.is_end(token) {
                 break FinishReason::Stop;
             }
             self.tokens.push(token);
             let text = self.detokenizer.push(token)?;
+            let is_complete = steering.took(token, logits, text.len())?;
             if self.show(&text).is_break() || cancel.is_cancelled() {
                 return Ok(FinishReason::Cancelled);
             }
             if self.filter.stopped() {
                 return Ok(FinishReason::Stop);
+            }
+            if is_complete {
+                break FinishReason::Stop;
             }
             if self.tokens.len() >= self.limit {
                 break FinishReason::Length;

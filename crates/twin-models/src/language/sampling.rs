@@ -7,6 +7,8 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::GenerateError;
+use super::vocabulary::check_format;
+use super::watch::TokenWatch;
 
 /// How an answer is drawn. The steps come in the order of transformers: repetition penalty, temperature, top-k, top-p,
 /// min-p.
@@ -26,6 +28,10 @@ pub struct Sampling {
     pub repetition_penalty: f32,
     /// How many of the answer's last tokens count as lately.
     pub repetition_window: usize,
+    /// Taken off the logit of every token that the answer has used, and this for every time it has (as OpenAI's API has
+    /// them); 0 for none, below 0 for the opposite. They come first.
+    pub presence_penalty: f32,
+    pub frequency_penalty: f32,
     /// No run of so many tokens of the prompt is written again (`encoder_no_repeat_ngram_size` of transformers); 0 for no
     /// such rule. A small model that is given passages copies them when it is to write something new.
     pub no_copy_tokens: usize,
@@ -34,6 +40,23 @@ pub struct Sampling {
     pub max_new_tokens: usize,
     /// Texts that end the answer; they are not part of it.
     pub stop: Vec<String>,
+    /// The form that the answer must have; only tokens that keep it are drawn. An answer that reaches its limit first is cut
+    /// off all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<OutputFormat>,
+    /// Where notes of the answer's tokens go.
+    #[serde(skip)]
+    pub watch: Option<TokenWatch>,
+}
+
+/// A form that an answer must have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputFormat {
+    /// One JSON object.
+    JsonObject,
+    /// JSON that a JSON Schema allows. Of schemas that say what cannot be held to token by token, requests are refused.
+    JsonSchema(serde_json::Value),
 }
 
 impl Default for Sampling {
@@ -45,10 +68,14 @@ impl Default for Sampling {
             min_p: 0.05,
             repetition_penalty: 1.1,
             repetition_window: 64,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
             no_copy_tokens: 0,
             seed: 0,
             max_new_tokens: 512,
             stop: Vec::new(),
+            format: None,
+            watch: None,
         }
     }
 }
@@ -75,7 +102,7 @@ impl Sampling {
     /// Checks that every number makes sense.
     ///
     /// # Errors
-    /// [`GenerateError::InvalidSampling`] with the first that does not.
+    /// [`GenerateError::InvalidSampling`] with the first that does not, or [`GenerateError::Format`].
     pub fn validate(&self) -> Result<(), GenerateError> {
         let refuse = |parameter, reason| Err(GenerateError::InvalidSampling { parameter, reason });
         if !(0.0..=10.0).contains(&self.temperature) {
@@ -90,6 +117,13 @@ impl Sampling {
         if !(0.1..=10.0).contains(&self.repetition_penalty) {
             return refuse("repetition_penalty", "must be from 0.1 to 10");
         }
+        for (parameter, penalty) in
+            [("presence_penalty", self.presence_penalty), ("frequency_penalty", self.frequency_penalty)]
+        {
+            if !(-2.0..=2.0).contains(&penalty) {
+                return refuse(parameter, "must be from -2 to 2");
+            }
+        }
         if self.no_copy_tokens == 1 {
             return refuse("no_copy_tokens", "must be 0 or at least 2");
         }
@@ -99,7 +133,7 @@ impl Sampling {
         if self.stop.iter().any(String::is_empty) {
             return refuse("stop", "must not have an empty text");
         }
-        Ok(())
+        self.format.as_ref().map_or(Ok(()), check_format).map_err(|reason| GenerateError::Format { reason })
     }
 }
 
@@ -311,6 +345,9 @@ mod tests {
         assert!(refused(|s| s.top_p = 0.0));
         assert!(refused(|s| s.min_p = 1.5));
         assert!(refused(|s| s.repetition_penalty = 0.0));
+        assert!(refused(|s| s.presence_penalty = 2.5));
+        assert!(refused(|s| s.frequency_penalty = f32::NAN));
+        assert!(refused(|s| s.format = Some(OutputFormat::JsonSchema(serde_json::json!({ "type": "oak" })))));
         assert!(refused(|s| s.no_copy_tokens = 1));
         assert!(refused(|s| s.max_new_tokens = 0));
         assert!(refused(|s| s.stop.push(String::new())));

@@ -14,10 +14,14 @@ use twin_domain::{CancelFlag, ChatMessage, Digest};
 use super::answer_text::StopFilter;
 use super::architecture::{Architecture, Variant};
 use super::lora::{Adapter, LoraConfig, Projection};
+use super::watch::TokenNote;
 use super::{
     AdapterError, FinishReason, GenerateError, GenerateRequest, Generation, Input, LanguageModel, ModelInfo, Timings,
     TokenizerError, Usage,
 };
+
+/// How likely it says that each of its words was.
+const LIKELIHOOD: f32 = -0.25;
 
 type Script = Box<dyn Fn(&GenerateRequest, usize) -> String + Send + Sync>;
 
@@ -186,6 +190,11 @@ impl LanguageModel for ScriptedModel {
             std::thread::sleep(self.delay);
             first.get_or_insert_with(|| start.elapsed());
             new_tokens += 1;
+            if let Some(watch) = &request.sampling.watch {
+                let top = std::iter::repeat_n((word.as_bytes().to_vec(), LIKELIHOOD), watch.top()).collect();
+                let bytes = word.as_bytes().to_vec();
+                watch.note(TokenNote { bytes, likelihood: LIKELIHOOD, top, shown: word.len() });
+            }
             if give_out(filter.push(word)).is_break() || cancel.is_cancelled() {
                 finish_reason = FinishReason::Cancelled;
                 break;

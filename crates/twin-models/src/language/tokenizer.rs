@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::quantized::gguf_file::Value;
 use serde::Deserialize;
@@ -16,6 +17,7 @@ use super::chat_template::{ChatTemplate, Piece};
 use super::gguf::GgufFile;
 use super::gguf_tokenizer::{byte_level_bpe, scored_bpe};
 use super::training::TrainingExample;
+use super::vocabulary::Vocabulary;
 
 /// Why a tokenizer could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +55,8 @@ pub struct Tokenizer {
     template: Option<ChatTemplate>,
     end_of_turn: u32,
     ends: BTreeSet<u32>,
+    /// Made when it is first asked for.
+    vocabulary: OnceLock<Arc<Vocabulary>>,
 }
 
 /// Tokens that end an answer in one model family or another, where they are special.
@@ -136,7 +140,7 @@ impl Tokenizer {
             .map(|template| ChatTemplate::new(template, beginning, end))
             .transpose()
             .map_err(TokenizerError::Template)?;
-        Ok(Self { inner, special, template, end_of_turn, ends })
+        Ok(Self { inner, special, template, end_of_turn, ends, vocabulary: OnceLock::new() })
     }
 
     /// A tokenizer with a token for each of a few letters and an end, for models without a vocabulary.
@@ -264,6 +268,15 @@ impl Tokenizer {
         let mut inner = self.inner.clone();
         inner.set_encode_special_tokens(false);
         inner.to_string(true).map_err(TokenizerError::Tokenizer)
+    }
+
+    /// The tokens as bytes.
+    pub(crate) fn vocabulary(&self) -> &Arc<Vocabulary> {
+        self.vocabulary.get_or_init(|| {
+            let ends: Vec<u32> = self.ends.iter().copied().collect();
+            let special: Vec<u32> = self.special.iter().map(|(_, id)| *id).collect();
+            Arc::new(Vocabulary::new(&self.inner, &ends, &special))
+        })
     }
 
     /// Whether a token ends an answer.

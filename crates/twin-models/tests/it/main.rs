@@ -10,5 +10,7 @@ mod download;
 mod embedding;
 /// Models by name.
 mod models;
+/// A language model that another server runs, on loopback.
+mod remote;
 /// Entries, hubs and pips that are not real.
 mod support;

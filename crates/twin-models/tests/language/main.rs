@@ -3,6 +3,7 @@
 mod adapters;
 mod families;
 mod files;
+mod forms;
 mod generation;
 mod smollm2;
 mod tiny;

@@ -1,11 +1,12 @@
 //! `twin serve`: the web page and the API.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use twin_domain::{FeatureStore, ModelRegistry};
 use twin_feature_pipeline::server::{self as features, Desk, DeskParts};
 use twin_inference_pipeline::conversations::Conversations;
-use twin_inference_pipeline::server::{self, ServerConfig, ServerState};
+use twin_inference_pipeline::server::{self, Limits, ServerConfig, ServerState};
 use twin_inference_pipeline::twins::{InferenceConfig, TwinParts, Twins};
 use twin_models::language::LanguageModel;
 use twin_models::prompt::PromptSet;
@@ -16,7 +17,11 @@ use crate::wiring::Wiring;
 
 pub async fn run(wiring: &Wiring, bind: Option<String>) -> anyhow::Result<bool> {
     let settings = &wiring.config.server;
-    let config = ServerConfig::new(settings.hosts.clone(), settings.api_key.as_ref().map(|key| key.expose()));
+    let limits =
+        Limits { requests_per_minute: settings.requests_per_minute, tokens_per_minute: settings.tokens_per_minute };
+    let config = ServerConfig::new(settings.hosts.clone(), settings.api_key.as_ref().map(|key| key.expose()))
+        .with_limits(limits)
+        .with_grace(Duration::from_secs(settings.grace_seconds));
     // The socket first: a port that is taken is known at once, not after the models are loaded.
     let listener = server::listen(bind.as_deref().unwrap_or(&settings.bind), &config).await?;
     let address = listener.local_addr()?;
@@ -44,7 +49,7 @@ pub async fn run(wiring: &Wiring, bind: Option<String>) -> anyhow::Result<bool> 
 }
 
 /// How long a run of the page or the schedule may take to come to a safe place.
-const CLOSING: std::time::Duration = std::time::Duration::from_secs(20);
+const CLOSING: Duration = Duration::from_secs(20);
 
 /// Where posts are brought on the page, and kept current.
 async fn desk(wiring: &Wiring) -> anyhow::Result<Desk> {
@@ -61,7 +66,7 @@ pub async fn twins(wiring: &Wiring) -> anyhow::Result<Arc<Twins>> {
 /// The same with another view of the feature store.
 pub async fn twins_of(wiring: &Wiring, store: Arc<dyn FeatureStore>) -> anyhow::Result<Arc<Twins>> {
     let registry: Arc<dyn ModelRegistry> = wiring.registry()?;
-    let model: Arc<dyn LanguageModel> = wiring.language_model().await?;
+    let model: Arc<dyn LanguageModel> = wiring.answering_model().await?;
     let parts = TwinParts {
         store,
         registry,
@@ -72,6 +77,7 @@ pub async fn twins_of(wiring: &Wiring, store: Arc<dyn FeatureStore>) -> anyhow::
         config: InferenceConfig {
             queue: wiring.config.server.queue,
             adapters: wiring.config.server.adapters,
+            deadline_seconds: wiring.config.server.deadline_seconds,
             retrieval: wiring.config.retrieval.clone(),
             ..InferenceConfig::default()
         },
@@ -80,8 +86,8 @@ pub async fn twins_of(wiring: &Wiring, store: Arc<dyn FeatureStore>) -> anyhow::
 }
 
 /// Ends when the process is asked to stop.
-async fn stopped(cancel: &twin_domain::CancelFlag) {
+pub async fn stopped(cancel: &twin_domain::CancelFlag) {
     while !cancel.is_cancelled() {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -7,28 +7,36 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::ApiError;
 use crate::server::ServerState;
 use crate::server::body::Body;
+use crate::server::openapi::Problems;
 
 /// The most texts of one request.
 const MAX_TEXTS: usize = 256;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub(in crate::server) struct EmbeddingsRequest {
     input: Input,
     model: Option<String>,
+    /// `float` or `base64`.
     encoding_format: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 enum Input {
     One(String),
     Several(Vec<String>),
 }
 
+/// The vectors of texts
+#[utoipa::path(
+    post, path = "/v1/embeddings", tag = "OpenAI", request_body = EmbeddingsRequest,
+    responses((status = 200, description = "A vector for each text", body = Value), Problems)
+)]
 pub(in crate::server) async fn embeddings(
     State(state): State<ServerState>,
     Body(body): Body<EmbeddingsRequest>,

@@ -16,6 +16,9 @@ use crate::conversations::ConversationError;
 use crate::generator::SubmitError;
 use crate::twins::{AnswerError, TwinError};
 
+/// After how many seconds to try again, where nothing better is known.
+const SOON: u64 = 2;
+
 /// An error with all that a client is told.
 #[derive(Debug)]
 pub(in crate::server) struct ApiError {
@@ -24,11 +27,13 @@ pub(in crate::server) struct ApiError {
     message: String,
     param: Option<String>,
     code: Option<&'static str>,
+    /// After how many seconds it is worth trying again.
+    retry_after: Option<u64>,
 }
 
 impl ApiError {
     pub(in crate::server) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into(), param: None, code: None }
+        Self { status, kind, message: message.into(), param: None, code: None, retry_after: None }
     }
 
     pub(in crate::server) fn bad_request(message: String) -> Self {
@@ -60,16 +65,28 @@ impl ApiError {
         self
     }
 
+    /// Too much was asked for at once; after so many seconds it may not be.
+    pub(in crate::server) fn too_many(message: impl Into<String>, seconds: u64) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message).code("rate_limit_exceeded");
+        Self { retry_after: Some(seconds), ..error }
+    }
+
     pub(in crate::server) fn body(&self) -> Value {
         json!({ "error": { "message": self.message, "type": self.kind, "param": self.param, "code": self.code } })
+    }
+}
+
+impl Display for ApiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body())).into_response();
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert(RETRY_AFTER, axum::http::HeaderValue::from_static("2"));
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         response
     }
@@ -101,7 +118,7 @@ impl From<TwinError> for ApiError {
 impl From<ConversationError> for ApiError {
     fn from(error: ConversationError) -> Self {
         match &error {
-            ConversationError::NotFound(_) => {
+            ConversationError::NotFound(_) | ConversationError::NoTrace(_) => {
                 Self::new(StatusCode::NOT_FOUND, "invalid_request_error", error.to_string())
             }
             _ => Self::internal(chain(&error)),
@@ -119,6 +136,12 @@ impl From<GenerateError> for ApiError {
                 let param = if *parameter == "max_new_tokens" { "max_tokens" } else { parameter };
                 Self::bad_request(error.to_string()).param(param)
             }
+            // What the other server said may be nobody's business here.
+            GenerateError::Remote(_) => {
+                tracing::error!("the language model's server failed: {}", chain(&error));
+                Self::new(StatusCode::BAD_GATEWAY, "server_error", error.to_string())
+            }
+            GenerateError::Format { .. } => Self::bad_request(error.to_string()).param("response_format"),
             _ => Self::internal(chain(&error)),
         }
     }
@@ -128,9 +151,10 @@ impl From<AnswerError> for ApiError {
     fn from(error: AnswerError) -> Self {
         match error {
             AnswerError::Twin(error) => error.into(),
-            AnswerError::Submit(error @ SubmitError::Full { .. }) => {
-                let message = error.to_string();
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message).code("rate_limit_exceeded")
+            AnswerError::Submit(error @ SubmitError::Full { .. }) => Self::too_many(error.to_string(), SOON),
+            AnswerError::Late { .. } => {
+                let late = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", error.to_string());
+                Self { retry_after: Some(SOON), ..late.code("deadline_exceeded") }
             }
             AnswerError::Submit(SubmitError::Stopped) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", "the server is shutting down")

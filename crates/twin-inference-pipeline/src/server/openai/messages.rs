@@ -2,25 +2,27 @@
 
 use serde::Deserialize;
 use twin_domain::{ChatMessage, Role};
+use utoipa::ToSchema;
 
 use super::ApiError;
 
 /// A message as clients send it.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub(super) struct Message {
+    /// `system`, `developer`, `user` or `assistant`.
     role: String,
     content: Option<Content>,
 }
 
 /// Plain text, or parts of which only text is understood.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 enum Content {
     Text(String),
     Parts(Vec<Part>),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct Part {
     #[serde(rename = "type")]
     kind: String,

@@ -70,6 +70,7 @@ pub async fn twins_of(wiring: &Wiring, store: Arc<dyn FeatureStore>) -> anyhow::
         prompts: PromptSet::builtin()?,
         conversations: Conversations::open(&wiring.config.conversations()).await?,
         config: InferenceConfig {
+            together: wiring.config.server.together,
             queue: wiring.config.server.queue,
             adapters: wiring.config.server.adapters,
             retrieval: wiring.config.retrieval.clone(),

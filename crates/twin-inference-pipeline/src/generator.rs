@@ -1,22 +1,22 @@
 //! The one thread that runs the language model, and who is let through to it.
 //!
-//! A model uses all cores for one answer, so answers are written one after another; who would have to wait too long is told
-//! at once. Tokens go through a small channel: when its reader is gone, the model stops at the next token.
+//! Several answers are written together, a token of each in turn, because reading the model's weights is what takes the time;
+//! others wait, and who would have to wait too long is told at once. When the reader of an answer is gone, it ends at the
+//! next token. A slow reader holds nobody up: what it has not read yet, at most a whole answer, waits for it.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc as std_mpsc;
+use std::sync::mpsc::{self as std_mpsc, TryRecvError};
 use std::thread;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use twin_domain::CancelFlag;
-use twin_models::language::{FinishReason, GenerateError, GenerateRequest, Generation, LanguageModel, Timings, Usage};
+use twin_models::language::{
+    Batch, FinishReason, GenerateError, GenerateRequest, Generation, LanguageModel, Listener, Timings, Usage,
+};
 
 use crate::cite::Patience;
-
-/// How many pieces of text may wait for a slow reader.
-const TEXT_BUFFER: usize = 16;
 
 /// Why a request was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +36,7 @@ pub struct Permit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaph
 /// An answer that is being written.
 pub struct Running {
     /// The text as it comes. Dropping it stops the model.
-    pub text: mpsc::Receiver<String>,
+    pub text: mpsc::UnboundedReceiver<String>,
     /// The whole, when it is done. Closed without a value when the model panicked.
     pub done: oneshot::Receiver<Result<Generation, GenerateError>>,
 }
@@ -45,7 +45,7 @@ struct Job {
     request: GenerateRequest,
     patience: Option<Patience>,
     cancel: CancelFlag,
-    text: mpsc::Sender<String>,
+    text: mpsc::UnboundedSender<String>,
     done: oneshot::Sender<Result<Generation, GenerateError>>,
 }
 
@@ -55,23 +55,24 @@ pub struct Generator {
     jobs: std_mpsc::Sender<Job>,
     permits: Arc<Semaphore>,
     capacity: usize,
+    queue: usize,
 }
 
 impl Generator {
-    /// Starts the thread. At most `queue` requests wait while one is served.
+    /// Starts the thread. It writes at most `together` answers at once, and at most `queue` more requests wait.
     ///
     /// # Errors
     /// When the system cannot start a thread.
-    pub fn start(model: Arc<dyn LanguageModel>, queue: usize) -> std::io::Result<Self> {
-        let capacity = queue + 1;
+    pub fn start(model: Arc<dyn LanguageModel>, together: usize, queue: usize) -> std::io::Result<Self> {
+        let together = together.max(1);
+        let capacity = queue + together;
         // Without a bound of its own: only holders of permits send, one job each.
         let (sender, jobs) = std_mpsc::channel::<Job>();
-        thread::Builder::new().name("generator".to_owned()).spawn(move || {
-            while let Ok(job) = jobs.recv() {
-                serve(model.as_ref(), job);
-            }
-        })?;
-        Ok(Self { jobs: sender, permits: Arc::new(Semaphore::new(capacity)), capacity })
+        thread::Builder::new()
+            .name("generator".to_owned())
+            .spawn(move || while serve(model.as_ref(), &jobs, together).is_continue() {})?;
+        let permits = Arc::new(Semaphore::new(capacity));
+        Ok(Self { jobs: sender, permits, capacity, queue })
     }
 
     /// Asks to be let in.
@@ -80,7 +81,7 @@ impl Generator {
     /// [`SubmitError::Full`] when too many are in already.
     pub fn admit(&self) -> Result<Permit, SubmitError> {
         let permit = Arc::clone(&self.permits).try_acquire_owned();
-        permit.map(Permit).map_err(|_| SubmitError::Full { waiting: self.capacity - 1 })
+        permit.map(Permit).map_err(|_| SubmitError::Full { waiting: self.queue })
     }
 
     /// Hands a request to the thread. When `patience` is over, the answer ends as if the model had ended it.
@@ -94,7 +95,7 @@ impl Generator {
         patience: Option<Patience>,
         cancel: CancelFlag,
     ) -> Result<Running, SubmitError> {
-        let (text_sender, text) = mpsc::channel(TEXT_BUFFER);
+        let (text_sender, text) = mpsc::unbounded_channel();
         let (done_sender, done) = oneshot::channel();
         let job = Job { request, patience, cancel, text: text_sender, done: done_sender };
         self.jobs.send(job).map_err(|_| SubmitError::Stopped)?;
@@ -107,45 +108,83 @@ impl Generator {
     }
 }
 
-fn serve(model: &dyn LanguageModel, job: Job) {
-    let Job { request, mut patience, cancel, text, done } = job;
+/// Writes answers until there are no more to come, or until the model panics: that costs the answers at hand, whose channels
+/// close, which is reported as a failure of each; everybody else is served by a new batch.
+fn serve(model: &dyn LanguageModel, jobs: &std_mpsc::Receiver<Job>, together: usize) -> ControlFlow<()> {
+    let panicked = |_| tracing::error!("the language model panicked while it wrote answers");
+    let mut batch = model.batch();
+    loop {
+        while batch.len() < together {
+            let job =
+                if batch.is_empty() { jobs.recv().map_err(|_| TryRecvError::Disconnected) } else { jobs.try_recv() };
+            match job {
+                Ok(job) => {
+                    // One that is refused with a panic has not touched the others.
+                    let _ = catch_unwind(AssertUnwindSafe(|| begin(batch.as_mut(), job))).map_err(panicked);
+                }
+                Err(TryRecvError::Disconnected) if batch.is_empty() => return ControlFlow::Break(()),
+                Err(_) => break,
+            }
+        }
+        if catch_unwind(AssertUnwindSafe(|| batch.step())).map_err(panicked).is_err() {
+            return ControlFlow::Continue(());
+        }
+    }
+}
+
+fn begin<'a>(batch: &mut (dyn Batch<'a> + 'a), job: Job) {
+    let Job { request, patience, cancel, text, done } = job;
     // Whoever asked may have left while this was waiting; then the prompt is not even read.
     if text.is_closed() || cancel.is_cancelled() {
         let _ = done.send(Ok(nothing())); // Nobody may be left to read it.
         return;
     }
-    let generate = || {
-        let mut shown = String::new();
-        let mut broken_off = false;
-        let mut generation = model.generate(&request, &cancel, &mut |piece| {
-            let piece = match patience.as_mut().map(|patience| patience.follow(piece)) {
-                None => piece.to_owned(),
-                Some(ControlFlow::Continue(piece)) if piece.is_empty() => return ControlFlow::Continue(()),
-                Some(ControlFlow::Continue(piece)) => piece,
-                Some(ControlFlow::Break(())) => {
-                    broken_off = true;
-                    return ControlFlow::Break(());
-                }
-            };
-            shown.push_str(&piece);
-            match text.blocking_send(piece) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
+    let reader = Reader { patience, shown: String::new(), broken_off: false, text, done };
+    batch.add(request, cancel, Box::new(reader));
+}
+
+/// The one who waits for an answer, with the patience that they have.
+struct Reader {
+    patience: Option<Patience>,
+    shown: String,
+    broken_off: bool,
+    text: mpsc::UnboundedSender<String>,
+    done: oneshot::Sender<Result<Generation, GenerateError>>,
+}
+
+impl Listener for Reader {
+    fn text(&mut self, piece: &str) -> ControlFlow<()> {
+        let piece = match self.patience.as_mut().map(|patience| patience.follow(piece)) {
+            None => piece.to_owned(),
+            Some(ControlFlow::Continue(piece)) => piece,
+            Some(ControlFlow::Break(())) => {
+                self.broken_off = true;
+                return ControlFlow::Break(());
             }
-        })?;
-        // An answer that ends in a repetition is complete as well.
-        let repeats = shown.len() < generation.text.len() && generation.finish_reason == FinishReason::Length;
-        if broken_off || repeats {
-            generation.finish_reason = FinishReason::Stop;
+        };
+        if piece.is_empty() {
+            // Nothing to send, but somebody to send it to?
+            return if self.text.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
         }
-        generation.text = shown;
-        Ok(generation)
-    };
-    // A panic in the model must not take the thread away from everybody else; the request's channel closes, which is
-    // reported as a failure of this one answer.
-    match catch_unwind(AssertUnwindSafe(generate)) {
-        Ok(generation) => drop(done.send(generation)), // As above.
-        Err(_) => tracing::error!("the language model panicked while it wrote an answer"),
+        self.shown.push_str(&piece);
+        match self.text.send(piece) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+
+    fn end(self: Box<Self>, result: Result<Generation, GenerateError>) {
+        let Self { shown, broken_off, done, .. } = *self;
+        let result = result.map(|mut generation| {
+            // An answer that ends in a repetition is complete as well.
+            let repeats = shown.len() < generation.text.len() && generation.finish_reason == FinishReason::Length;
+            if broken_off || repeats {
+                generation.finish_reason = FinishReason::Stop;
+            }
+            generation.text = shown;
+            generation
+        });
+        let _ = done.send(result); // As above.
     }
 }
 
@@ -175,7 +214,7 @@ mod tests {
 
     fn slow(queue: usize) -> Generator {
         let model = ScriptedModel::new(vec!["word ".repeat(500)]).with_delay(Duration::from_millis(10));
-        Generator::start(Arc::new(model), queue).unwrap()
+        Generator::start(Arc::new(model), 1, queue).unwrap()
     }
 
     #[tokio::test]
@@ -209,7 +248,7 @@ mod tests {
             1 => panic!("a bug in the model"),
             _ => "Fine.".to_owned(),
         });
-        let generator = Generator::start(Arc::new(model), 4).unwrap();
+        let generator = Generator::start(Arc::new(model), 2, 4).unwrap();
         let permit = generator.admit().unwrap();
         let mut bad = request();
         bad.sampling.seed = 1;

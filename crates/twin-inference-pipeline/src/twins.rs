@@ -48,7 +48,9 @@ pub struct InferenceConfig {
     pub history: usize,
     /// The most tokens they may have.
     pub history_tokens: usize,
-    /// How many requests may wait for the model.
+    /// How many answers are written together.
+    pub together: usize,
+    /// How many more requests may wait for the model.
     pub queue: usize,
     /// How many adapters are kept in memory over the one base model. Rank 16 on all projections is some 20 MB.
     pub adapters: usize,
@@ -67,6 +69,7 @@ impl Default for InferenceConfig {
             patience: 2,
             history: 4,
             history_tokens: 400,
+            together: 8,
             queue: 16,
             adapters: 8,
             deadline_seconds: 300,
@@ -213,7 +216,7 @@ impl Twins {
     /// # Errors
     /// When the system cannot start a thread.
     pub fn new(parts: TwinParts) -> std::io::Result<Self> {
-        let generator = Generator::start(Arc::clone(&parts.model), parts.config.queue)?;
+        let generator = Generator::start(Arc::clone(&parts.model), parts.config.together, parts.config.queue)?;
         let adapters = Adapters::new(parts.config.adapters);
         Ok(Self { parts, generator, adapters })
     }

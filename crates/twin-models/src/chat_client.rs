@@ -35,6 +35,7 @@ pub enum ChatError {
 }
 
 /// A client of one model.
+#[derive(Clone)]
 pub struct ChatClient {
     http: reqwest::Client,
     url: String,

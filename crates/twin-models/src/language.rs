@@ -1,13 +1,13 @@
 //! Language models: weights, tokenizer, chat template, decoder, LoRA, training steps and generation.
 //!
-//! Training, evaluation and serving use one decoder in one numeric form (dense f32; weights in eight bits only where tokens
-//! are decoded one by one). Schedules, data sets and servers are elsewhere: this module knows tokens and messages.
+//! Training, evaluation and serving use one decoder (in dense f32; in eight bits where answers are written). Schedules, data sets and servers are elsewhere: this module knows tokens and messages.
 
 mod answer;
 mod answer_text;
 mod architecture;
 mod attention;
 mod backward;
+mod batch;
 mod chat_template;
 mod checkpoint;
 mod decoder;
@@ -28,6 +28,8 @@ mod ops;
 mod optimizer;
 mod peft;
 mod preference;
+mod prefixes;
+mod quantized;
 mod remote;
 pub mod sampling;
 mod scripted;
@@ -115,6 +117,9 @@ pub trait LanguageModel: Send + Sync {
     /// When a file cannot be read or does not fit the model.
     fn load_adapter(&self, directory: &Path) -> Result<Adapter, AdapterError>;
 
+    /// Begins to write answers together.
+    fn batch<'a>(&'a self) -> Box<dyn Batch<'a> + 'a>;
+
     /// Answers. Text is handed to `on_text` as it comes, in whole characters and never with a part of a stop text;
     /// [`ControlFlow::Break`] ends the answer like `cancel` does, after the token or part of the prompt at hand.
     ///
@@ -125,7 +130,60 @@ pub trait LanguageModel: Send + Sync {
         request: &GenerateRequest,
         cancel: &CancelFlag,
         on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generation, GenerateError>;
+    ) -> Result<Generation, GenerateError> {
+        let mut result = None;
+        let mut batch = self.batch();
+        batch.add(request.clone(), cancel.clone(), Box::new(Caller { on_text, result: &mut result }));
+        while !batch.is_empty() {
+            batch.step();
+        }
+        drop(batch);
+        result.expect("a batch ends every answer that it was given")
+    }
+}
+
+/// Answers that a model writes together: it reads its weights once for all of them. What an answer says does not depend on
+/// who else is there.
+pub trait Batch<'a> {
+    /// Takes a request in. A listener of one that makes no sense hears so at once.
+    fn add(&mut self, request: GenerateRequest, cancel: CancelFlag, listener: Box<dyn Listener + 'a>);
+
+    /// Reads a part of one prompt and writes the next token, or a few, of every answer whose prompt is read. Answers that
+    /// are over, or that nobody wants any more, are not in the batch after it.
+    fn step(&mut self);
+
+    /// How many answers are being written or waited for.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Who an answer is written for. The others of a batch wait while it listens.
+pub trait Listener {
+    /// The next piece of text: whole characters, and never a part of a stop text. `Break` ends the answer.
+    fn text(&mut self, piece: &str) -> ControlFlow<()>;
+
+    /// The answer is over, or there is none. Being cancelled is no error.
+    fn end(self: Box<Self>, result: Result<Generation, GenerateError>);
+}
+
+/// The caller of [`LanguageModel::generate`].
+struct Caller<'a> {
+    on_text: &'a mut dyn FnMut(&str) -> ControlFlow<()>,
+    result: &'a mut Option<Result<Generation, GenerateError>>,
+}
+
+impl Listener for Caller<'_> {
+    fn text(&mut self, piece: &str) -> ControlFlow<()> {
+        (self.on_text)(piece)
+    }
+
+    fn end(self: Box<Self>, result: Result<Generation, GenerateError>) {
+        *self.result = Some(result);
+    }
 }
 
 /// Which model it is.
@@ -176,7 +234,7 @@ pub enum FinishReason {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub prompt_tokens: usize,
-    /// How many of the prompt's tokens were still known from the request before.
+    /// How many of the prompt's tokens were still known from requests before.
     pub cached_tokens: usize,
     pub new_tokens: usize,
     /// How many tokens were guessed ahead by looking them up in the prompt, and how many of them came true.
@@ -194,6 +252,8 @@ pub struct Timings {
     pub prefill_tokens_per_second: f64,
     /// Tokens per second after the first; 0 when there was only one.
     pub decode_tokens_per_second: f64,
+    /// How many answers were written together, on average over this one's steps; 0 when there was no step.
+    pub mean_batch: f64,
 }
 
 /// An answer.

@@ -7,7 +7,7 @@ use twin_domain::{AuthorId, FeatureViewId, ModelVersionId, TrainingSetId};
 
 pub use self::bench::{
     BenchArguments, BenchCommand, BenchRetrievalArguments, BenchStyleArguments, CheatsArguments, ExtractionArguments,
-    GroundingArguments, JudgeArguments, TrainBenchArguments, VerificationArguments,
+    GenerateBenchArguments, GroundingArguments, JudgeArguments, TrainBenchArguments, VerificationArguments,
 };
 pub use self::registry::{
     ForgetArguments, LineageArguments, LineageForm, PromoteArguments, PushArguments, RegistryArguments,

@@ -148,7 +148,9 @@ pub struct ServerSettings {
     pub bind: String,
     /// Names by which browsers may reach the server, besides the loopback ones.
     pub hosts: Vec<String>,
-    /// How many requests may wait for the model.
+    /// How many answers are written together.
+    pub together: usize,
+    /// How many more requests may wait for the model.
     pub queue: usize,
     /// How many adapters are kept in memory over the one base model.
     pub adapters: usize,
@@ -245,6 +247,7 @@ impl Config {
             server: ServerSettings {
                 bind: "127.0.0.1:8080".to_owned(),
                 hosts: Vec::new(),
+                together: 8,
                 queue: 16,
                 adapters: 8,
                 requests_per_minute: 0,

@@ -134,7 +134,7 @@ async fn passages_give_way_when_the_prompt_is_too_long() {
 #[tokio::test]
 async fn who_would_wait_too_long_is_told() {
     let model = ScriptedModel::new(vec!["word ".repeat(200)]).with_delay(Duration::from_millis(10));
-    let config = InferenceConfig { queue: 0, ..InferenceConfig::default() };
+    let config = InferenceConfig { together: 1, queue: 0, ..InferenceConfig::default() };
     let house = House::configured(model, config, ServerConfig::default()).await;
     let permit = house.twins.admit().unwrap();
     let reply = house.post("/api/chat", &ask(QUESTION)).await;
@@ -151,7 +151,7 @@ async fn who_would_wait_too_long_is_told() {
 #[tokio::test]
 async fn who_leaves_the_queue_gives_the_place_back_at_once() {
     let model = ScriptedModel::new(vec!["word ".repeat(300)]).with_delay(Duration::from_millis(10));
-    let config = InferenceConfig { queue: 1, ..InferenceConfig::default() };
+    let config = InferenceConfig { together: 1, queue: 1, ..InferenceConfig::default() };
     let house = House::configured(model, config, ServerConfig::default()).await;
     let first = tokio::spawn(house.app.clone().oneshot(post("/v1/chat/completions", &completion())));
     while house.model.requests().is_empty() {

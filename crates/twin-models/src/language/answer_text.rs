@@ -50,14 +50,14 @@ impl<'a> Detokenizer<'a> {
 }
 
 /// Holds text back while it may be the beginning of a stop text.
-pub(crate) struct StopFilter<'a> {
-    stops: &'a [String],
+pub(crate) struct StopFilter {
+    stops: Vec<String>,
     held: String,
     stopped: bool,
 }
 
-impl<'a> StopFilter<'a> {
-    pub(crate) fn new(stops: &'a [String]) -> Self {
+impl StopFilter {
+    pub(crate) fn new(stops: Vec<String>) -> Self {
         Self { stops, held: String::new(), stopped: false }
     }
 
@@ -101,7 +101,7 @@ mod tests {
     #[track_caller]
     fn check(stops: &[&str], pieces: &[&str], expected: &[&str], stopped: bool) {
         let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
-        let mut filter = StopFilter::new(&stops);
+        let mut filter = StopFilter::new(stops);
         let mut shown: Vec<String> = pieces.iter().map(|piece| filter.push(piece)).collect();
         assert_eq!(filter.stopped(), stopped);
         shown.push(filter.finish());

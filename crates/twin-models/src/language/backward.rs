@@ -72,8 +72,11 @@ impl Decoder<'_> {
         let gelu = sizes.variant.gelu;
         gated(fit(&mut scratch.activated, rows * width), &tape.gate_up, width, gelu);
 
-        let mut room =
-            LowRankRoom { d_hidden: &mut back.d_hidden, d_dropped: &mut back.d_dropped, dropped: &mut scratch.dropped };
+        let mut room = LowRankRoom {
+            d_hidden: &mut back.d_hidden,
+            d_dropped: &mut back.d_dropped,
+            dropped: &mut scratch.linear.dropped,
+        };
         let d_activated = fit(&mut back.d_activated, rows * width);
         let linear =
             LinearGroup { layer, group: Group::MlpOutput, weight: &weights.down, input: &scratch.activated, rows };
@@ -104,8 +107,11 @@ impl Decoder<'_> {
         let (query, kv, qkv_width) = (sizes.query_width(), sizes.kv_width(), sizes.qkv_width());
         rms_norm(fit(&mut scratch.normed, d_x.len()), &tape.input, &weights.attention_norm, sizes.rms_epsilon);
 
-        let mut room =
-            LowRankRoom { d_hidden: &mut back.d_hidden, d_dropped: &mut back.d_dropped, dropped: &mut scratch.dropped };
+        let mut room = LowRankRoom {
+            d_hidden: &mut back.d_hidden,
+            d_dropped: &mut back.d_dropped,
+            dropped: &mut scratch.linear.dropped,
+        };
         let d_attended = fit(&mut back.d_attended, count * query);
         let group = Group::AttentionOutput;
         let linear = LinearGroup { layer, group, weight: &weights.output, input: &tape.attended, rows: count };

@@ -7,7 +7,9 @@ use super::architecture::Architecture;
 use super::attention::{Heads, KeysValues, Segment, attend};
 use super::lora::{Adapter, Group};
 use super::matmul::{Into, Matrix, MatrixMut, matmul};
+use super::matvec::{ProductRoom, RowMatrix};
 use super::ops::{Dropout, Rope, gated, head_norms, rms_norm};
+use super::session::QuantizedWeights;
 use super::weights::{LayerWeights, Weights};
 
 /// A base model with or without an adapter, ready to compute.
@@ -16,6 +18,8 @@ pub(crate) struct Decoder<'a> {
     pub(crate) weights: &'a Weights,
     pub(crate) ropes: &'a Ropes,
     pub(crate) adapter: Option<&'a Adapter>,
+    /// The matrices in eight bits, to compute with instead; never in training and evaluation.
+    pub(crate) quantized: Option<&'a QuantizedWeights>,
     /// Dropout of the adapter's input; only in training.
     pub(crate) dropout: Option<Dropout>,
 }
@@ -73,8 +77,18 @@ pub(crate) struct LayerTape {
 pub(crate) struct Scratch {
     pub(crate) normed: Vec<f32>,
     pub(crate) activated: Vec<f32>,
-    pub(crate) dropped: Vec<f32>,
+    pub(crate) linear: LinearRoom,
     pub(crate) by_head: Vec<f32>,
+}
+
+/// What a group's product needs.
+#[derive(Default)]
+pub(crate) struct LinearRoom {
+    /// The adapter's input with dropout.
+    pub(crate) dropped: Vec<f32>,
+    products: ProductRoom,
+    /// A result that is to be added.
+    result: Vec<f32>,
 }
 
 /// Which rows belong together, and where each is in its sequence.
@@ -176,11 +190,11 @@ impl<'a> Decoder<'a> {
         x: &mut [f32],
         kept: &mut Vec<f32>,
         hidden: &mut Vec<f32>,
-        (dropped, normed): (&mut Vec<f32>, &mut Vec<f32>),
+        (room, normed): (&mut LinearRoom, &mut Vec<f32>),
     ) {
-        let Some(norm) = norm else { return self.linear(linear, Into::Add, x, hidden, dropped) };
+        let Some(norm) = norm else { return self.linear(linear, Into::Add, x, hidden, room) };
         let (result, normed) = (fit(kept, x.len()), fit(normed, x.len()));
-        self.linear(linear, Into::Replace, result, hidden, dropped);
+        self.linear(linear, Into::Replace, result, hidden, room);
         rms_norm(normed, result, norm, self.sizes().rms_epsilon);
         x.iter_mut().zip(normed).for_each(|(x, normed)| *x += *normed);
     }
@@ -220,7 +234,7 @@ impl<'a> Decoder<'a> {
         let qkv = fit(&mut tape.qkv, count * qkv_width);
         let group = Group::AttentionInput;
         let linear = LinearGroup { layer, group, weight: &weights.qkv, input: &scratch.normed, rows: count };
-        self.linear(linear, Into::Replace, qkv, &mut tape.hidden[0], &mut scratch.dropped);
+        self.linear(linear, Into::Replace, qkv, &mut tape.hidden[0], &mut scratch.linear);
         self.finish_qkv(layer, qkv, &rows.positions, &mut tape.raw_qk);
 
         let mut sources = Vec::with_capacity(rows.segments.len());
@@ -249,7 +263,7 @@ impl<'a> Decoder<'a> {
         let group = Group::AttentionOutput;
         let linear = LinearGroup { layer, group, weight: &weights.output, input: &tape.attended, rows: count };
         let norm = weights.post_norms.as_ref().map(|norms| &norms[0]);
-        let room = (&mut scratch.dropped, &mut scratch.normed);
+        let room = (&mut scratch.linear, &mut scratch.normed);
         self.add_result(linear, norm, x, &mut tape.results[0], &mut tape.hidden[1], room);
     }
 
@@ -267,35 +281,40 @@ impl<'a> Decoder<'a> {
         let gate_up = fit(&mut tape.gate_up, rows * 2 * width);
         let linear =
             LinearGroup { layer, group: Group::MlpInput, weight: &weights.gate_up, input: &scratch.normed, rows };
-        self.linear(linear, Into::Replace, gate_up, &mut tape.hidden[2], &mut scratch.dropped);
+        self.linear(linear, Into::Replace, gate_up, &mut tape.hidden[2], &mut scratch.linear);
         gated(fit(&mut scratch.activated, rows * width), gate_up, width, sizes.variant.gelu);
         let linear =
             LinearGroup { layer, group: Group::MlpOutput, weight: &weights.down, input: &scratch.activated, rows };
         let norm = weights.post_norms.as_ref().map(|norms| &norms[1]);
-        let room = (&mut scratch.dropped, &mut scratch.normed);
+        let room = (&mut scratch.linear, &mut scratch.normed);
         self.add_result(linear, norm, x, &mut tape.results[1], &mut tape.hidden[3], room);
     }
 
     /// `y = W·x + scale · B·(A·dropout(x))` for all modules of a group; `A·x` stays in `hidden`.
-    fn linear(
-        &self,
-        linear: LinearGroup<'_>,
-        mode: Into,
-        y: &mut [f32],
-        hidden: &mut Vec<f32>,
-        dropped: &mut Vec<f32>,
-    ) {
+    fn linear(&self, linear: LinearGroup<'_>, mode: Into, y: &mut [f32], hidden: &mut Vec<f32>, room: &mut LinearRoom) {
         let sizes = self.sizes();
         let (input_width, output_width) = (linear.group.input_width(sizes), linear.group.output_width(sizes));
         let rows = linear.rows;
         let input = Matrix::new(linear.input, rows, input_width);
-        let weight = Matrix::new(linear.weight, output_width, input_width);
-        matmul(MatrixMut::new(y, rows, output_width), mode, 1.0, input, weight.t());
+        if let Some(quantized) = self.quantized {
+            let matrix = RowMatrix::Quantized(&quantized.layers[linear.layer][linear.group as usize]);
+            match mode {
+                Into::Replace => matrix.product(y, linear.input, rows, &[], &mut room.products),
+                Into::Add => {
+                    let result = fit(&mut room.result, y.len());
+                    matrix.product(result, linear.input, rows, &[], &mut room.products);
+                    y.iter_mut().zip(result).for_each(|(y, result)| *y += *result);
+                }
+            }
+        } else {
+            let weight = Matrix::new(linear.weight, output_width, input_width);
+            matmul(MatrixMut::new(y, rows, output_width), mode, 1.0, input, weight.t());
+        }
         let Some(adapter) = self.adapter.and_then(|adapter| adapter.group(linear.layer, linear.group)) else {
             return;
         };
         let (height, rank) = (adapter.height(), adapter.rank);
-        let input = Matrix::new(self.dropped(&linear, dropped), rows, input_width);
+        let input = Matrix::new(self.dropped(&linear, &mut room.dropped), rows, input_width);
         let hidden = fit(hidden, rows * height);
         let a = Matrix::new(adapter.a, height, input_width);
         matmul(MatrixMut::new(hidden, rows, height), Into::Replace, 1.0, input, a.t());

@@ -1,37 +1,36 @@
 //! The language model that runs in this process: a Llama decoder with its tokenizer, its threads and what it remembers of
-//! the last request.
+//! requests before.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sha2::{Digest as _, Sha256};
-use twin_domain::{CancelFlag, ChatMessage, Digest};
+use twin_domain::{ChatMessage, Digest};
 
-use super::answer::Answer;
 use super::architecture::Architecture;
+use super::batch::LlamaBatch;
 use super::decoder::{Decoder, LayerTape, Ropes, Rows, Scratch};
 use super::gguf::GgufFile;
 use super::lora::Adapter;
 use super::loss::{LossScratch, Target};
 use super::matmul::measured_rate;
-use super::session::{QuantizedWeights, Session};
+use super::matvec::measured_products;
+use super::prefixes::Prefixes;
+use super::quantized::measured_reading;
+use super::session::{QuantizedWeights, Workspace};
 use super::tokenizer::{Tokenizer, TokenizerError};
 use super::training::{TrainError, TrainingExample, packs};
 use super::weights::{LoadModelError, Weights};
-use super::{
-    AdapterError, FinishReason, GenerateError, GenerateRequest, Generation, Input, LanguageModel, ModelInfo, Nll,
-    Timings, Usage,
-};
+use super::{AdapterError, Batch, GenerateError, Input, LanguageModel, ModelInfo, Nll};
 
-/// The form of the weights when tokens are decoded one by one. Prompts, evaluation and training use f32 always.
+/// The form of the weights when answers are written. Evaluation and training use f32 always.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DecodePrecision {
-    /// Eight bits with a scale per 32 weights: a quarter of the bytes to read per token.
+    /// Eight bits with a scale per 32 weights, and activations likewise: a quarter of the bytes to read per token.
     #[default]
     Q8,
     /// As in training, for comparisons.
@@ -50,9 +49,11 @@ pub struct LoadOptions {
     pub decode: DecodePrecision,
     /// Decode one token at a time, without guessing ahead. Answers are the same; for comparisons.
     pub plain: bool,
+    /// How many bytes of keys and values of earlier sequences may be kept; 512 MiB when `None`.
+    pub kept_bytes: Option<usize>,
 }
 
-/// A Llama model in memory. Sharing it is cheap and safe; one request at a time is fastest.
+/// A Llama model in memory. Sharing it is cheap and safe; requests at the same time are quickest in one batch.
 pub struct Llama {
     info: ModelInfo,
     weights: Weights,
@@ -60,24 +61,19 @@ pub struct Llama {
     tokenizer: Tokenizer,
     pool: ThreadPool,
     decode: DecodePrecision,
-    guess: bool,
+    guess: AtomicBool,
     quantized: OnceLock<Option<QuantizedWeights>>,
-    /// The last request's sequence, whose beginning the next one often shares.
-    last: Mutex<Option<Remembered>>,
-}
-
-/// A sequence and the adapter (0 for none) that it was computed with.
-struct Remembered {
-    adapter: u64,
-    session: Session,
+    /// Sequences that are over, whose beginnings others share.
+    prefixes: Mutex<Prefixes>,
+    /// The room of the last batch, for the next one.
+    pub(crate) workspace: Mutex<Option<Workspace>>,
 }
 
 // Angles are tabled per position, and attention over more would take minutes on a CPU.
 const LONGEST_CONTEXT: usize = 32_768;
 /// Evaluation packs examples up to this many tokens.
 const EVALUATION_TOKENS: usize = 1024;
-/// A rest of a prompt this short is cheaper token by token.
-const STEPS_INSTEAD_OF_PREFILL: usize = 3;
+const KEPT_BYTES: usize = 512 << 20;
 
 impl Llama {
     /// Loads a `.gguf` file, or a folder with `config.json`, `.safetensors` files and `tokenizer.json`.
@@ -128,9 +124,10 @@ impl Llama {
             parameters: sizes.parameters(),
         };
         let ropes = Ropes::new(sizes);
-        let (quantized, last) = (OnceLock::new(), Mutex::new(None));
-        let (decode, guess) = (options.decode, !options.plain);
-        Ok(Self { info, weights, ropes, tokenizer, pool, decode, guess, quantized, last })
+        let (decode, guess) = (options.decode, AtomicBool::new(!options.plain));
+        let prefixes = Mutex::new(Prefixes::new(options.kept_bytes.unwrap_or(KEPT_BYTES)));
+        let (quantized, workspace) = (OnceLock::new(), Mutex::default());
+        Ok(Self { info, weights, ropes, tokenizer, pool, decode, guess, quantized, prefixes, workspace })
     }
 
     /// The tokenizer with the chat template.
@@ -157,6 +154,36 @@ impl Llama {
     /// is large enough for it: what training can be measured by.
     pub fn matmul_rate(&self) -> f64 {
         self.install(measured_rate)
+    }
+
+    /// How many bytes a second the model's threads read from memory: what writing an answer alone can be measured by.
+    pub fn memory_rate(&self) -> f64 {
+        self.install(measured_reading)
+    }
+
+    /// How many operations a second the model's threads reach at the best, in a large product in eight bits: what reading
+    /// prompts can be measured by.
+    pub fn product_rate(&self) -> f64 {
+        self.install(measured_products)
+    }
+
+    /// How many bytes of weights a token that is written alone has to read.
+    pub fn bytes_per_token(&self) -> usize {
+        match self.quantized() {
+            Some(quantized) => quantized.bytes(),
+            None => (self.parameters_per_prompt_token() + self.weights.head().len()) * size_of::<f32>(),
+        }
+    }
+
+    /// How many weights each token of a prompt is multiplied with.
+    pub fn parameters_per_prompt_token(&self) -> usize {
+        let layers = self.weights.layers.iter();
+        layers.map(|layer| layer.qkv.len() + layer.output.len() + layer.gate_up.len() + layer.down.len()).sum()
+    }
+
+    /// Whether answers guess tokens ahead, which changes only how soon they come; for comparisons.
+    pub fn guess_ahead(&self, guess: bool) {
+        self.guess.store(guess, Ordering::Relaxed);
     }
 
     /// Makes the weights for decoding, which the first answer would otherwise wait for. Training needs none.
@@ -220,12 +247,26 @@ impl Llama {
 
     /// The base model, ready to compute.
     pub(crate) fn decoder(&self) -> Decoder<'_> {
-        Decoder { weights: &self.weights, ropes: &self.ropes, adapter: None, dropout: None }
+        Decoder { weights: &self.weights, ropes: &self.ropes, adapter: None, quantized: None, dropout: None }
     }
 
     /// Runs `work` on the model's threads.
     pub(crate) fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.pool.install(work)
+    }
+
+    /// The base model in the form in which answers are written.
+    pub(crate) fn decoder_for_serving(&self) -> Decoder<'_> {
+        Decoder { quantized: self.quantized(), ..self.decoder() }
+    }
+
+    /// Whether answers guess ahead.
+    pub(crate) fn guesses(&self) -> bool {
+        self.guess.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn prefixes(&self) -> MutexGuard<'_, Prefixes> {
+        self.prefixes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn quantized(&self) -> Option<&QuantizedWeights> {
@@ -237,7 +278,8 @@ impl Llama {
         }
     }
 
-    fn prompt(&self, input: &Input) -> Result<Vec<u32>, GenerateError> {
+    /// The tokens of a prompt, which leave room for an answer.
+    pub(crate) fn prompt(&self, input: &Input) -> Result<Vec<u32>, GenerateError> {
         let prompt = match input {
             Input::Messages(messages) => self.tokenizer.encode_chat(messages, true)?,
             Input::Tokens(token_ids) => token_ids.clone(),
@@ -253,29 +295,6 @@ impl Llama {
             Some(&token) => Err(GenerateError::UnknownToken { token, vocab_size }),
             None => Ok(prompt),
         }
-    }
-
-    /// The remembered sequence cut to what it shares with `prompt`, of which the last token is left to compute.
-    fn recall(&self, adapter: u64, prompt: &[u32]) -> Session {
-        let remembered = self.last.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Remembered { mut session, .. }) = remembered.filter(|last| last.adapter == adapter) else {
-            return Session::default();
-        };
-        let shared = session.tokens().iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        session.truncate(shared.min(prompt.len() - 1), self.sizes());
-        session
-    }
-
-    /// Computes the part of the prompt that the session does not have. Says whether it came to the end.
-    fn read_prompt(&self, decoder: &Decoder<'_>, session: &mut Session, rest: &[u32], cancel: &CancelFlag) -> bool {
-        let quantized = self.quantized();
-        self.install(|| {
-            if rest.len() > STEPS_INSTEAD_OF_PREFILL {
-                return session.prefill(decoder, quantized, rest, cancel);
-            }
-            rest.iter().for_each(|&token| session.step(decoder, quantized, &[token]));
-            true
-        })
     }
 }
 
@@ -304,54 +323,8 @@ impl LanguageModel for Llama {
         Adapter::load(directory, self)
     }
 
-    fn generate(
-        &self,
-        request: &GenerateRequest,
-        cancel: &CancelFlag,
-        on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generation, GenerateError> {
-        let start = Instant::now();
-        request.sampling.validate()?;
-        let prompt = self.prompt(&request.input)?;
-        let adapter = request.adapter.as_deref();
-        if adapter.is_some_and(|adapter| !adapter.fits(self.sizes())) {
-            return Err(GenerateError::AdapterMismatch);
-        }
-        let identity = adapter.map_or(0, Adapter::identity);
-        let decoder = Decoder { adapter, ..self.decoder() };
-        let mut session = self.recall(identity, &prompt);
-        let cached_tokens = session.tokens().len();
-        let complete = self.read_prompt(&decoder, &mut session, &prompt[cached_tokens..], cancel);
-        let read = start.elapsed();
-        let room = self.info.context_length - prompt.len();
-        let mut answer = Answer::new(&self.tokenizer, &request.sampling, &prompt, room, self.guess, on_text);
-        let finish_reason = if complete {
-            let quantized = self.quantized();
-            answer.write(&mut session, cancel, |session, wrong, tokens| {
-                session.truncate(session.tokens().len() - wrong, self.sizes());
-                self.install(|| session.step(&decoder, quantized, tokens));
-            })?
-        } else {
-            FinishReason::Cancelled
-        };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Remembered { adapter: identity, session });
-        let (guessed_tokens, right_guesses) = answer.guessed;
-        let new_tokens = answer.tokens.len();
-        let usage = Usage { prompt_tokens: prompt.len(), cached_tokens, new_tokens, guessed_tokens, right_guesses };
-        let timings = timings(start, read, &answer, usage);
-        Ok(Generation { text: answer.text, finish_reason, usage, timings })
-    }
-}
-
-fn timings(start: Instant, read: Duration, answer: &Answer<'_>, usage: Usage) -> Timings {
-    let rate =
-        |count: usize, time: Duration| if count == 0 { 0.0 } else { count as f64 / time.as_secs_f64().max(1e-9) };
-    let total = start.elapsed();
-    Timings {
-        time_to_first_token: answer.first_token.map_or(total, |at| at - start),
-        total,
-        prefill_tokens_per_second: rate(usage.prompt_tokens - usage.cached_tokens, read),
-        decode_tokens_per_second: rate(usage.new_tokens.saturating_sub(1), total.saturating_sub(read)),
+    fn batch<'a>(&'a self) -> Box<dyn Batch<'a> + 'a> {
+        Box::new(LlamaBatch::new(self))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -17,19 +18,22 @@ use super::answer_text::StopFilter;
 use super::sampling::{OutputFormat, Sampling};
 use super::watch::TokenNote;
 use super::{
-    Adapter, AdapterError, FinishReason, GenerateError, GenerateRequest, Generation, Input, LanguageModel, ModelInfo,
-    Timings, TokenizerError, Usage,
+    Adapter, AdapterError, Batch, FinishReason, GenerateError, GenerateRequest, Generation, Input, LanguageModel,
+    Listener, ModelInfo, Timings, TokenizerError, Usage,
 };
 use crate::chat_client::{ChatClient, ChatError};
 
 /// How often the cancel flag is looked at while the server says nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How soon it is looked again for what answers have said.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// How many bytes of English text a token has at least, for estimates: the server alone can count.
 const BYTES_PER_TOKEN: usize = 3;
 /// The longest line of a stream, and so the most that a server can make this one hold.
 const MAX_LINE_BYTES: usize = 1 << 20;
 
 /// A model that another server runs.
+#[derive(Clone)]
 pub struct RemoteModel {
     info: ModelInfo,
     client: ChatClient,
@@ -96,7 +100,14 @@ impl LanguageModel for RemoteModel {
         Err(AdapterError::Feature { path: directory.to_owned(), feature })
     }
 
-    fn generate(
+    fn batch<'a>(&'a self) -> Box<dyn Batch<'a> + 'a> {
+        Box::new(RemoteBatch { model: self, answers: Vec::new() })
+    }
+}
+
+impl RemoteModel {
+    /// Asks the server for an answer and waits for it.
+    fn answer(
         &self,
         request: &GenerateRequest,
         cancel: &CancelFlag,
@@ -112,9 +123,7 @@ impl LanguageModel for RemoteModel {
         let ended = self.runtime.block_on(self.read(&body, cancel, &mut answer));
         answer.finish(ended?)
     }
-}
 
-impl RemoteModel {
     /// Reads the stream to its end; says whether somebody did not want more.
     async fn read(
         &self,
@@ -166,6 +175,96 @@ impl RemoteModel {
                 }
             }
         }
+    }
+}
+
+/// Answers that the server writes together, each waited for on a thread of its own.
+struct RemoteBatch<'a> {
+    model: &'a RemoteModel,
+    answers: Vec<Waiting<'a>>,
+}
+
+/// An answer that is waited for.
+struct Waiting<'a> {
+    listener: Box<dyn Listener + 'a>,
+    /// The caller's.
+    cancel: CancelFlag,
+    /// What the thread listens to.
+    unwanted: CancelFlag,
+    said: mpsc::Receiver<Said>,
+}
+
+/// What came of an answer.
+enum Said {
+    Text(String),
+    End(Result<Generation, GenerateError>),
+}
+
+impl Waiting<'_> {
+    /// Hands on what has come; says what it came to if it is over, and whether anything had come.
+    fn hand_on(&mut self, model: &RemoteModel) -> (bool, Option<Result<Generation, GenerateError>>) {
+        if self.cancel.is_cancelled() {
+            self.unwanted.cancel();
+        }
+        let mut any = false;
+        loop {
+            match self.said.try_recv() {
+                Ok(Said::Text(piece)) => {
+                    any = true;
+                    if self.listener.text(&piece).is_break() {
+                        self.unwanted.cancel();
+                    }
+                }
+                Ok(Said::End(result)) => return (true, Some(result)),
+                Err(mpsc::TryRecvError::Empty) => return (any, None),
+                // The thread panicked, which it has reported.
+                Err(mpsc::TryRecvError::Disconnected) => {
+                    let lost = model.client.malformed("the answer broke off");
+                    return (true, Some(Err(lost.into())));
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Batch<'a> for RemoteBatch<'a> {
+    fn add(&mut self, request: GenerateRequest, cancel: CancelFlag, listener: Box<dyn Listener + 'a>) {
+        let (sender, said) = mpsc::channel();
+        let (model, unwanted) = (self.model.clone(), CancelFlag::new());
+        let flag = unwanted.clone();
+        std::thread::spawn(move || {
+            let result = model.answer(&request, &flag, &mut |piece| match sender.send(Said::Text(piece.to_owned())) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            });
+            // Nobody may be left to hear it.
+            let _ = sender.send(Said::End(result));
+        });
+        self.answers.push(Waiting { listener, cancel, unwanted, said });
+    }
+
+    fn step(&mut self) {
+        let mut any = false;
+        for index in (0..self.answers.len()).rev() {
+            let (came, ended) = self.answers[index].hand_on(self.model);
+            any |= came;
+            if let Some(result) = ended {
+                self.answers.remove(index).listener.end(result);
+            }
+        }
+        if !any {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.answers.len()
+    }
+}
+
+impl Drop for RemoteBatch<'_> {
+    fn drop(&mut self) {
+        self.answers.iter().for_each(|answer| answer.unwanted.cancel());
     }
 }
 
@@ -261,7 +360,7 @@ struct Cached {
 struct RemoteAnswer<'a> {
     sampling: &'a Sampling,
     on_text: &'a mut dyn FnMut(&str) -> ControlFlow<()>,
-    filter: StopFilter<'a>,
+    filter: StopFilter,
     begun: Instant,
     first: Option<Duration>,
     text: String,
@@ -277,7 +376,7 @@ impl<'a> RemoteAnswer<'a> {
         Self {
             sampling,
             on_text,
-            filter: StopFilter::new(&sampling.stop),
+            filter: StopFilter::new(sampling.stop.clone()),
             begun: Instant::now(),
             first: None,
             text: String::new(),

@@ -3,7 +3,7 @@
 //! Its tokens are words with the space before them. Streaming, stop texts, limits, cancelling and the context's length
 //! behave as with a real model, so a server can be tested without one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,10 +14,10 @@ use twin_domain::{CancelFlag, ChatMessage, Digest};
 use super::answer_text::StopFilter;
 use super::architecture::{Architecture, Variant};
 use super::lora::{Adapter, LoraConfig, Projection};
-use super::watch::TokenNote;
+use super::watch::{TokenNote, TokenWatch};
 use super::{
-    AdapterError, FinishReason, GenerateError, GenerateRequest, Generation, Input, LanguageModel, ModelInfo, Timings,
-    TokenizerError, Usage,
+    AdapterError, Batch, FinishReason, GenerateError, GenerateRequest, Generation, Input, LanguageModel, Listener,
+    ModelInfo, Timings, TokenizerError, Usage,
 };
 
 /// How likely it says that each of its words was.
@@ -154,13 +154,43 @@ impl LanguageModel for ScriptedModel {
         Ok(Adapter::zero(config, &sizes)?)
     }
 
-    fn generate(
-        &self,
-        request: &GenerateRequest,
-        cancel: &CancelFlag,
-        on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Generation, GenerateError> {
-        let start = Instant::now();
+    fn batch<'a>(&'a self) -> Box<dyn Batch<'a> + 'a> {
+        Box::new(ScriptedBatch { model: self, saying: Vec::new() })
+    }
+}
+
+/// Answers that are said together, a word of each in turn.
+struct ScriptedBatch<'a> {
+    model: &'a ScriptedModel,
+    saying: Vec<Saying<'a>>,
+}
+
+struct Saying<'a> {
+    listener: Box<dyn Listener + 'a>,
+    cancel: CancelFlag,
+    filter: StopFilter,
+    watch: Option<TokenWatch>,
+    /// What is still to be said.
+    words: VecDeque<String>,
+    limit: usize,
+    usage: Usage,
+    text: String,
+    began: Instant,
+    first: Option<Duration>,
+}
+
+impl<'a> ScriptedBatch<'a> {
+    fn end(&mut self, index: usize, finish_reason: FinishReason) {
+        let Saying { listener, usage, text, began, first, .. } = self.saying.remove(index);
+        let total = began.elapsed();
+        let timings = Timings { time_to_first_token: first.unwrap_or(total), total, ..Timings::default() };
+        listener.end(Ok(Generation { text, finish_reason, usage, timings }));
+    }
+}
+
+impl ScriptedModel {
+    /// The length of a prompt, which leaves room for an answer.
+    fn prompt_tokens(&self, request: &GenerateRequest) -> Result<usize, GenerateError> {
         request.sampling.validate()?;
         let prompt_tokens = match &request.input {
             Input::Messages(messages) => self.encode_chat(messages, true)?.len(),
@@ -173,43 +203,77 @@ impl LanguageModel for ScriptedModel {
         if prompt_tokens >= context_length {
             return Err(GenerateError::PromptTooLong { prompt_tokens, context_length });
         }
-        let script = self.script_for(request);
-        let limit = request.sampling.max_new_tokens.min(context_length - prompt_tokens);
-        let mut filter = StopFilter::new(&request.sampling.stop);
-        let (mut text, mut new_tokens, mut first) = (String::new(), 0, None);
-        let mut finish_reason = FinishReason::Stop;
-        let mut give_out = |shown: String| {
-            text.push_str(&shown);
-            if shown.is_empty() { ControlFlow::Continue(()) } else { on_text(&shown) }
+        Ok(prompt_tokens)
+    }
+}
+
+impl<'a> Batch<'a> for ScriptedBatch<'a> {
+    fn add(&mut self, request: GenerateRequest, cancel: CancelFlag, listener: Box<dyn Listener + 'a>) {
+        let began = Instant::now();
+        let prompt_tokens = match self.model.prompt_tokens(&request) {
+            Ok(prompt_tokens) => prompt_tokens,
+            Err(error) => return listener.end(Err(error)),
         };
-        for word in words(&script) {
-            if new_tokens == limit {
-                finish_reason = FinishReason::Length;
-                break;
+        let script = self.model.script_for(&request);
+        let limit = request.sampling.max_new_tokens.min(self.model.info.context_length - prompt_tokens);
+        self.saying.push(Saying {
+            listener,
+            cancel,
+            filter: StopFilter::new(request.sampling.stop),
+            watch: request.sampling.watch,
+            words: words(&script).map(str::to_owned).collect(),
+            limit,
+            usage: Usage { prompt_tokens, ..Usage::default() },
+            text: String::new(),
+            began,
+            first: None,
+        });
+    }
+
+    fn step(&mut self) {
+        std::thread::sleep(self.model.delay);
+        for index in (0..self.saying.len()).rev() {
+            if let Some(finish_reason) = self.saying[index].say() {
+                self.end(index, finish_reason);
             }
-            std::thread::sleep(self.delay);
-            first.get_or_insert_with(|| start.elapsed());
-            new_tokens += 1;
-            if let Some(watch) = &request.sampling.watch {
-                let top = std::iter::repeat_n((word.as_bytes().to_vec(), LIKELIHOOD), watch.top()).collect();
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.saying.len()
+    }
+}
+
+impl Saying<'_> {
+    /// Says the next word, and why there is none after it.
+    fn say(&mut self) -> Option<FinishReason> {
+        if let Some(word) = self.words.pop_front_if(|_| self.usage.new_tokens < self.limit) {
+            self.first.get_or_insert_with(|| self.began.elapsed());
+            self.usage.new_tokens += 1;
+            if let Some(watch) = &self.watch {
                 let bytes = word.as_bytes().to_vec();
+                let top = std::iter::repeat_n((bytes.clone(), LIKELIHOOD), watch.top()).collect();
                 watch.note(TokenNote { bytes, likelihood: LIKELIHOOD, top, shown: word.len() });
             }
-            if give_out(filter.push(word)).is_break() || cancel.is_cancelled() {
-                finish_reason = FinishReason::Cancelled;
-                break;
+            let shown = self.filter.push(&word);
+            if self.give_out(shown).is_break() || self.cancel.is_cancelled() {
+                return Some(FinishReason::Cancelled);
             }
-            if filter.stopped() {
-                break;
+            if self.filter.stopped() {
+                return Some(FinishReason::Stop);
+            }
+            if !self.words.is_empty() {
+                return None;
             }
         }
-        if finish_reason != FinishReason::Cancelled && give_out(filter.finish()).is_break() {
-            finish_reason = FinishReason::Cancelled;
-        }
-        let total = start.elapsed();
-        let timings = Timings { time_to_first_token: first.unwrap_or(total), total, ..Timings::default() };
-        let usage = Usage { prompt_tokens, new_tokens, ..Usage::default() };
-        Ok(Generation { text, finish_reason, usage, timings })
+        let finish_reason = if self.words.is_empty() { FinishReason::Stop } else { FinishReason::Length };
+        let held = self.filter.finish();
+        Some(if self.give_out(held).is_break() { FinishReason::Cancelled } else { finish_reason })
+    }
+
+    fn give_out(&mut self, shown: String) -> ControlFlow<()> {
+        self.text.push_str(&shown);
+        if shown.is_empty() { ControlFlow::Continue(()) } else { self.listener.text(&shown) }
     }
 }
 

@@ -14,7 +14,7 @@ use super::watch::{TokenNote, TokenWatch};
 
 /// Changes logits as a request asks. Of a request that asks for nothing, they stay where they are.
 pub(crate) struct Steering<'a> {
-    sampling: &'a Sampling,
+    sampling: Sampling,
     /// Only there where something needs it.
     vocabulary: Option<&'a Arc<Vocabulary>>,
     matcher: Option<Matcher>,
@@ -26,7 +26,7 @@ pub(crate) struct Steering<'a> {
 impl<'a> Steering<'a> {
     /// # Errors
     /// [`GenerateError::Format`] when answers cannot be held to the form.
-    pub(crate) fn new(tokenizer: &'a Tokenizer, sampling: &'a Sampling) -> Result<Self, GenerateError> {
+    pub(crate) fn new(tokenizer: &'a Tokenizer, sampling: &Sampling) -> Result<Self, GenerateError> {
         let needed = sampling.format.is_some() || sampling.watch.is_some();
         let vocabulary = needed.then(|| tokenizer.vocabulary());
         let matcher = match (&sampling.format, vocabulary) {
@@ -35,7 +35,7 @@ impl<'a> Steering<'a> {
             }
             _ => None,
         };
-        Ok(Self { sampling, vocabulary, matcher, counts: HashMap::new(), room: Vec::new() })
+        Ok(Self { sampling: sampling.clone(), vocabulary, matcher, counts: HashMap::new(), room: Vec::new() })
     }
 
     /// The logits to draw from.

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use twin_domain::{CancelFlag, Digest};
+use twin_domain::Digest;
 
 use super::architecture::{Architecture, Sliding, Variant};
 use super::decoder::Decoder;
 use super::llama::{DecodePrecision, Llama, LoadOptions};
 use super::lora::{Adapter, LoraConfig, Projection};
 use super::preference::{PreferenceLoss, PreferencePair};
-use super::session::Session;
+use super::session::{PREFILL_CHUNK, QuantizedWeights, Sequence, Turn, Workspace};
 use super::tokenizer::Tokenizer;
 use super::training::{Trainer, TrainerConfig, TrainingExample};
 use super::weights::{LayerWeights, Weights};
@@ -275,10 +275,36 @@ fn packed_sequences_do_not_see_each_other() {
     }
 }
 
+/// One sequence with a workspace of its own.
+#[derive(Default)]
+struct Session {
+    sequence: Sequence,
+    workspace: Workspace,
+}
+
+impl Session {
+    fn prefill(&mut self, decoder: &Decoder<'_>, token_ids: &[u32]) {
+        let parts = token_ids.chunks(PREFILL_CHUNK);
+        let last = parts.len() - 1;
+        for (index, part) in parts.enumerate() {
+            self.workspace.prefill(decoder, &mut self.sequence, part, index == last);
+        }
+    }
+
+    fn step(&mut self, decoder: &Decoder<'_>, tokens: &[u32]) {
+        let turn = Turn { sequence: &mut self.sequence, adapter: decoder.adapter, tokens };
+        self.workspace.step(decoder, &mut [turn]);
+    }
+
+    fn logits(&self) -> &[f32] {
+        self.workspace.logits()
+    }
+}
+
 /// The logits after the last token, from a pass over all tokens at once.
 fn full_logits(decoder: &Decoder<'_>, token_ids: &[u32]) -> Vec<f32> {
     let mut session = Session::default();
-    assert!(session.prefill(decoder, None, token_ids, &CancelFlag::new()));
+    session.prefill(decoder, token_ids);
     session.logits().to_vec()
 }
 
@@ -301,9 +327,9 @@ fn decoding_equals_a_full_pass(model: &Arc<Llama>) {
     let token_ids = tokens(200, 4);
     model.install(|| {
         let mut session = Session::default();
-        session.prefill(&decoder, None, &token_ids[..150], &CancelFlag::new());
+        session.prefill(&decoder, &token_ids[..150]);
         for end in 150..200 {
-            session.step(&decoder, None, &[token_ids[end]]);
+            session.step(&decoder, &[token_ids[end]]);
             assert_close(session.logits(), &full_logits(&decoder, &token_ids[..=end]), 1e-3);
         }
     });
@@ -317,64 +343,97 @@ fn a_prompt_in_parts_equals_the_prompt_at_once() {
 }
 
 fn parts_equal_the_prompt_at_once(model: &Arc<Llama>) {
-    let (decoder, token_ids, cancel) = (model.decoder(), tokens(400, 4), CancelFlag::new());
+    let (decoder, token_ids) = (model.decoder(), tokens(400, 4));
     model.install(|| {
         let once = full_logits(&decoder, &token_ids);
         for cut in [1, 63, 64, 255, 399] {
             let mut session = Session::default();
-            session.prefill(&decoder, None, &token_ids[..cut], &cancel);
-            session.prefill(&decoder, None, &token_ids[cut..], &cancel);
+            session.prefill(&decoder, &token_ids[..cut]);
+            session.prefill(&decoder, &token_ids[cut..]);
             assert_close(session.logits(), &once, 1e-3);
         }
         // What was read past a cut leaves no trace.
         let mut session = Session::default();
-        session.prefill(&decoder, None, &tokens(300, 9), &cancel);
-        session.truncate(0, model.sizes());
-        session.prefill(&decoder, None, &token_ids, &cancel);
+        session.prefill(&decoder, &tokens(300, 9));
+        session.sequence.truncate(0, model.sizes());
+        session.prefill(&decoder, &token_ids);
         assert_close(session.logits(), &once, 1e-3);
     });
 }
 
 #[test]
-fn a_cancelled_prompt_stops_before_its_next_part() {
-    let (model, cancel) = (model(1, DecodePrecision::F32), CancelFlag::new());
-    cancel.cancel();
-    let mut session = Session::default();
-    assert!(!session.prefill(&model.decoder(), None, &tokens(300, 1), &cancel));
-    assert!(session.tokens().is_empty());
-}
-
-#[test]
 fn rounded_weights_stay_close() {
     let model = model(1, DecodePrecision::F32);
-    let quantized = super::session::QuantizedWeights::new(model.decoder().weights).unwrap();
+    let quantized = QuantizedWeights::new(model.decoder().weights).unwrap();
+    let rounded = Decoder { quantized: Some(&quantized), ..model.decoder() };
     let token_ids = tokens(30, 4);
     let mut session = Session::default();
     for &token in &token_ids {
-        session.step(&model.decoder(), Some(&quantized), &[token]);
+        session.step(&rounded, &[token]);
     }
     let exact = full_logits(&model.decoder(), &token_ids);
     let spread = exact.iter().fold(0.0f32, |most, x| most.max(x.abs()));
     assert_close(session.logits(), &exact, 0.05 * spread);
+    assert_close(&full_logits(&rounded, &token_ids), &exact, 0.05 * spread);
 }
 
 /// What guessing ahead relies on.
 #[test]
 fn several_tokens_at_once_give_the_same_bits_as_one_by_one() {
     let model = model(2, DecodePrecision::F32);
-    let quantized = super::session::QuantizedWeights::new(model.decoder().weights).unwrap();
+    let quantized = QuantizedWeights::new(model.decoder().weights).unwrap();
     let adapter = stirred(&model, lora(0.0));
-    let decoder = Decoder { adapter: Some(&adapter), ..model.decoder() };
     let token_ids = tokens(120, 4);
     for quantized in [None, Some(&quantized)] {
+        let decoder = Decoder { adapter: Some(&adapter), quantized, ..model.decoder() };
         for count in [2, 5, 8, 11] {
             let (mut alone, mut together) = (Session::default(), Session::default());
             for token_ids in token_ids.chunks(count) {
-                together.step(&decoder, quantized, token_ids);
+                together.step(&decoder, token_ids);
                 for (token, logits) in token_ids.iter().zip(together.logits().chunks(model.sizes().vocab_size)) {
-                    alone.step(&decoder, quantized, &[*token]);
+                    alone.step(&decoder, &[*token]);
                     assert_eq!(alone.logits(), logits, "{count} at once, quantized: {}", quantized.is_some());
                 }
+            }
+        }
+    }
+}
+
+/// What answers in one batch rely on: neither the others, nor their adapters, nor the parts in which prompts come matter.
+#[test]
+fn sequences_in_one_step_give_the_same_bits_as_alone() {
+    let model = model(2, DecodePrecision::F32);
+    let quantized = QuantizedWeights::new(model.decoder().weights).unwrap();
+    let mut adapters = [stirred(&model, lora(0.0)), stirred(&model, lora(0.1))];
+    adapters[1].values_mut().iter_mut().for_each(|value| *value *= 0.5);
+    let voices = [None, Some(&adapters[0]), Some(&adapters[0]), Some(&adapters[1]), None];
+    let vocabulary = model.sizes().vocab_size;
+    for quantized in [None, Some(&quantized)] {
+        let decoder = Decoder { quantized, ..model.decoder() };
+        let (mut alone, mut together, mut workspace) = (Vec::new(), Vec::new(), Workspace::default());
+        for (index, adapter) in voices.into_iter().enumerate() {
+            let (decoder, prompt) = (Decoder { adapter, ..decoder }, tokens(90 + 70 * index, index as u64));
+            let (mut session, mut sequence) = (Session::default(), Sequence::default());
+            session.prefill(&decoder, &prompt);
+            for part in prompt.chunks(64) {
+                workspace.prefill(&decoder, &mut sequence, part, sequence.tokens().len() + part.len() == prompt.len());
+            }
+            assert_eq!(session.logits(), workspace.logits(), "prompt {index} in smaller parts");
+            alone.push(session);
+            together.push(sequence);
+        }
+        for round in 0..5 {
+            let ahead: Vec<Vec<u32>> = (0..voices.len()).map(|index| tokens(1 + (index + round) % 3, round)).collect();
+            let turns = together.iter_mut().zip(voices).zip(&ahead);
+            let mut turns: Vec<_> =
+                turns.map(|((sequence, adapter), tokens)| Turn { sequence, adapter, tokens }).collect();
+            workspace.step(&decoder, &mut turns);
+            let mut logits = workspace.logits();
+            for ((alone, adapter), tokens) in alone.iter_mut().zip(voices).zip(&ahead) {
+                alone.step(&Decoder { adapter, ..decoder }, tokens);
+                let (own, rest) = logits.split_at(tokens.len() * vocabulary);
+                logits = rest;
+                assert_eq!(alone.logits(), own, "quantized: {}", quantized.is_some());
             }
         }
     }

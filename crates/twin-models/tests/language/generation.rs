@@ -1,14 +1,16 @@
 //! Answers: streaming, ends, reuse of what was read before, and the scripted model's likeness to the real one.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
 use twin_domain::{CancelFlag, ChatMessage};
 use twin_models::language::{
-    DecodePrecision, FinishReason, GenerateError, GenerateRequest, Generation, Input, LanguageModel, Llama,
-    LoadOptions, LoraConfig, Sampling, ScriptedModel, Trainer, TrainerConfig,
+    Adapter, Batch, DecodePrecision, FinishReason, GenerateError, GenerateRequest, Generation, Input, LanguageModel,
+    Listener, Llama, LoadOptions, LoraConfig, Sampling, ScriptedModel, Trainer, TrainerConfig,
 };
 
 use crate::tiny;
@@ -90,21 +92,153 @@ fn guessing_ahead_changes_no_answer() {
     }
 }
 
-#[test]
-fn an_adapter_has_a_memory_of_its_own() {
-    let model = tiny::model();
+fn voice(model: &Arc<Llama>, steps: usize) -> Arc<Adapter> {
     let lora = LoraConfig { rank: 4, dropout: 0.0, ..LoraConfig::default() };
     let mut trainer = Trainer::new(model.clone(), TrainerConfig { lora, ..TrainerConfig::default() }).unwrap();
-    for _ in 0..20 {
+    for _ in 0..steps {
         let loss = trainer.accumulate(&[tiny::example(40, 1)]).unwrap();
         trainer.apply(2e-2, None, loss.target_tokens).unwrap();
     }
+    Arc::new(trainer.adapter().clone())
+}
+
+#[test]
+fn an_adapter_has_a_memory_of_its_own() {
+    let model = tiny::model();
     let with_adapter = |adapter: Option<Arc<_>>| GenerateRequest { adapter, ..ask("hello", Sampling::greedy(20)) };
     let plain = answer(&*model, &with_adapter(None));
-    let voiced = answer(&*model, &with_adapter(Some(Arc::new(trainer.adapter().clone()))));
+    let voiced = answer(&*model, &with_adapter(Some(voice(&model, 20))));
     assert_eq!(voiced.usage.cached_tokens, 0, "the base's keys are not the adapter's");
     assert_ne!(voiced.text, plain.text);
     assert_eq!(answer(&*model, &with_adapter(None)).text, plain.text);
+}
+
+/// Someone who waits for one of several answers; after `patience` pieces they have had enough.
+struct Waiting {
+    text: String,
+    patience: usize,
+    result: Rc<RefCell<Option<Result<Generation, GenerateError>>>>,
+}
+
+impl Listener for Waiting {
+    fn text(&mut self, piece: &str) -> ControlFlow<()> {
+        self.text.push_str(piece);
+        self.patience -= 1;
+        if self.patience == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn end(self: Box<Self>, result: Result<Generation, GenerateError>) {
+        assert!(result.as_ref().map_or(true, |generation| generation.text == self.text));
+        assert!(self.result.replace(Some(result)).is_none(), "an answer ends once");
+    }
+}
+
+type Ending = Rc<RefCell<Option<Result<Generation, GenerateError>>>>;
+
+fn add<'a>(batch: &mut (dyn Batch<'a> + 'a), request: GenerateRequest, patience: usize, cancel: &CancelFlag) -> Ending {
+    let ending = Ending::default();
+    let waiting = Waiting { text: String::new(), patience, result: Rc::clone(&ending) };
+    batch.add(request, cancel.clone(), Box::new(waiting));
+    ending
+}
+
+#[test]
+fn answers_written_together_are_those_written_alone() {
+    for decode in [DecodePrecision::Q8, DecodePrecision::F32] {
+        let load = || {
+            let folder = TempDir::new().unwrap();
+            tiny::write_folder(folder.path());
+            Arc::new(Llama::load(folder.path(), tiny::options(decode)).unwrap())
+        };
+        let model = load();
+        let voices = [None, Some(voice(&model, 10)), Some(voice(&model, 20)), None];
+        let long = "a long question with a great many words ".repeat(4);
+        let questions = ["hello hello hello hello", long.as_str(), "say it twice, say it twice", "why"];
+        let samplings = [Sampling::greedy(90), Sampling::greedy(60), drawn(50), Sampling::greedy(120)];
+        let requests: Vec<GenerateRequest> = (0..8)
+            .map(|i| GenerateRequest {
+                adapter: voices[i % 4].clone(),
+                ..ask(questions[(i + i / 4) % 4], samplings[i % 4].clone())
+            })
+            .collect();
+        // Each by a model of its own, so that nothing is remembered.
+        let alone: Vec<Generation> = requests.iter().map(|request| answer(&*load(), request)).collect();
+        let mut batch = model.batch();
+        let mut endings = Vec::new();
+        for request in &requests {
+            endings.push(add(batch.as_mut(), request.clone(), usize::MAX, &CancelFlag::new()));
+            (0..3).for_each(|_| batch.step());
+        }
+        while !batch.is_empty() {
+            batch.step();
+        }
+        for (alone, ending) in alone.iter().zip(endings) {
+            let together = ending.take().unwrap().unwrap();
+            assert_eq!((&together.text, together.finish_reason), (&alone.text, alone.finish_reason));
+            assert!(together.timings.mean_batch > 1.5 && alone.timings.mean_batch <= 1.0);
+        }
+    }
+}
+
+#[test]
+fn who_leaves_a_batch_does_not_disturb_the_others() {
+    let model = tiny::model();
+    let whole = answer(&*tiny::model(), &ask("hello", drawn(60)));
+    let (flag, none) = (CancelFlag::new(), CancelFlag::new());
+    let mut batch = model.batch();
+    let stays = add(batch.as_mut(), ask("hello", drawn(60)), usize::MAX, &none);
+    let breaks = add(batch.as_mut(), ask("hello again", drawn(60)), 3, &none);
+    let cancelled = add(batch.as_mut(), ask("and again", drawn(60)), usize::MAX, &flag);
+    let refused = add(batch.as_mut(), ask("no", Sampling { top_p: 0.0, ..drawn(60) }), usize::MAX, &none);
+    assert!(matches!(refused.take(), Some(Err(GenerateError::InvalidSampling { .. }))));
+    (0..6).for_each(|_| batch.step());
+    flag.cancel();
+    batch.step();
+    assert_eq!(cancelled.take().unwrap().unwrap().finish_reason, FinishReason::Cancelled);
+    while !batch.is_empty() {
+        batch.step();
+    }
+    assert_eq!(breaks.take().unwrap().unwrap().finish_reason, FinishReason::Cancelled);
+    assert_eq!(stays.take().unwrap().unwrap().text, whole.text);
+}
+
+#[test]
+fn a_long_prompt_does_not_hold_up_who_is_being_answered() {
+    let model = tiny::model();
+    let mut batch = model.batch();
+    let short = add(batch.as_mut(), ask("hi", drawn(4)), usize::MAX, &CancelFlag::new());
+    batch.step();
+    let prompt = vec![65; tiny::CONTEXT - 10];
+    let request = GenerateRequest { input: Input::Tokens(prompt), adapter: None, sampling: drawn(5) };
+    let long = add(batch.as_mut(), request, usize::MAX, &CancelFlag::new());
+    (0..3).for_each(|_| batch.step());
+    assert!(short.take().is_some() && long.borrow().is_none(), "four tokens come while the prompt is read");
+    while !batch.is_empty() {
+        batch.step();
+    }
+    assert!(long.take().is_some());
+}
+
+#[test]
+fn several_conversations_are_remembered_within_the_budget() {
+    let load = |kept_bytes| {
+        let folder = TempDir::new().unwrap();
+        tiny::write_folder(folder.path());
+        let options = LoadOptions { kept_bytes, ..tiny::options(DecodePrecision::Q8) };
+        Llama::load(folder.path(), options).unwrap()
+    };
+    let first = "a first conversation about one thing and no other";
+    let second = "the second one begins with words of its own altogether";
+    let ask_both = |model: &Llama| {
+        for question in [first, second] {
+            answer(model, &ask(question, Sampling::greedy(10)));
+        }
+        let again = |question: &str| answer(model, &ask(&format!("{question}, and more"), Sampling::greedy(10)));
+        [again(first), again(second)].map(|generation| generation.usage.cached_tokens)
+    };
+    let [of_first, of_second] = ask_both(&load(None));
+    assert!(of_first > first.len() / 2 && of_second > second.len() / 2, "{of_first}, {of_second}");
+    assert_eq!(ask_both(&load(Some(0))), [0, 0]);
 }
 
 #[test]

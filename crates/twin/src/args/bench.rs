@@ -23,12 +23,27 @@ pub enum BenchCommand {
     Verification(VerificationArguments),
     /// How well and how fast main texts are found in pages, beside trafilatura
     Extraction(ExtractionArguments),
+    /// How fast prompts are read and answers written, beside llama.cpp and beside what the machine can do
+    Generate(GenerateBenchArguments),
     /// How fast an adapter is trained, beside what the machine can multiply
     // Not in the menu before it has been run beside its peer from end to end.
     #[command(hide = true)]
     Train(TrainBenchArguments),
     /// Every known trick on every measure, and what stops it; prints a Markdown table
     Cheats(CheatsArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct GenerateBenchArguments {
+    /// Runs llama.cpp on the same file afterwards and compares, as in "node eval/generate/peer.mjs"
+    #[arg(long, value_name = "COMMAND")]
+    pub peer_command: Option<String>,
+    /// Compares with what such a command printed earlier
+    #[arg(long, value_name = "FILE", conflicts_with = "peer_command")]
+    pub peer: Option<PathBuf>,
+    /// Burn one core all the while, as a busy neighbour does
+    #[arg(long)]
+    pub busy: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ use crate::wiring::Wiring;
 mod cheats;
 pub(super) mod corpus;
 mod extraction;
+mod generate;
 mod grounding;
 mod judge;
 mod retrieval;
@@ -18,6 +19,7 @@ pub async fn run(wiring: &Wiring, command: BenchCommand) -> anyhow::Result<bool>
     match command {
         BenchCommand::Cheats(arguments) => cheats::run(wiring, &arguments),
         BenchCommand::Extraction(arguments) => extraction::run(wiring, &arguments),
+        BenchCommand::Generate(arguments) => generate::run(wiring, arguments).await,
         BenchCommand::Retrieval(arguments) => retrieval::run(wiring, arguments).await,
         BenchCommand::Grounding(arguments) => grounding::run(wiring, &arguments).await,
         BenchCommand::Style(arguments) => style::run(wiring, &arguments).await,

@@ -75,6 +75,7 @@ pub async fn twins_of(wiring: &Wiring, store: Arc<dyn FeatureStore>) -> anyhow::
         prompts: PromptSet::builtin()?,
         conversations: Conversations::open(&wiring.config.conversations()).await?,
         config: InferenceConfig {
+            together: wiring.config.server.together,
             queue: wiring.config.server.queue,
             adapters: wiring.config.server.adapters,
             deadline_seconds: wiring.config.server.deadline_seconds,

@@ -17,9 +17,6 @@ use super::session::{PREFILL_CHUNK, Sequence, Turn, Workspace};
 use super::steering::Steering;
 use super::{Batch, FinishReason, GenerateError, GenerateRequest, Generation, Listener, Timings, Usage};
 
-/// Prompt tokens between two steps of the answers that are being written. What comes out does not depend on it: it is a
-/// block of queries in attention.
-const SHARED_CHUNK: usize = 64;
 /// A rest of a prompt this short is cheaper token by token.
 const STEPS_INSTEAD_OF_PREFILL: usize = 3;
 /// Tokens that a step should compute at the most, guesses included: from there on more of them take longer.
@@ -122,7 +119,7 @@ impl<'a> LlamaBatch<'a> {
         }
         let writing = &mut self.writing[index];
         let rest = &writing.prompt[writing.sequence.tokens().len()..];
-        let part = &rest[..rest.len().min(if read == 0 { PREFILL_CHUNK } else { SHARED_CHUNK })];
+        let part = &rest[..rest.len().min(PREFILL_CHUNK)];
         let last = part.len() == rest.len();
         let decoder = Decoder { adapter: writing.adapter.as_deref(), ..self.model.decoder_for_serving() };
         let (workspace, sequence, adapter) = (&mut self.workspace, &mut writing.sequence, writing.adapter.as_deref());

@@ -447,8 +447,8 @@ mod tests {
         for (rows, columns, count) in [(16, 32, 1), (40, 320, 3), (100, 64, 9), (77, 96, 14), (64, 1536, 2)] {
             let (weights, x) = (numbers(rows * columns, 1), numbers(count * columns, 5));
             let matrix = Quantized::new(&weights, columns).unwrap();
-            let best = products(&matrix, &x, Work::run);
-            assert_eq!(best, products(&matrix, &x, Work::run_portable));
+            let best = products(&matrix, &x, |work| work.run());
+            assert_eq!(best, products(&matrix, &x, |work| work.run_portable()));
             #[cfg(target_arch = "x86_64")]
             if let Some(simd) = pulp::x86::V3::try_new() {
                 assert_eq!(best, products(&matrix, &x, |work| simd.vectorize(x86::Avx2 { simd, work })));
@@ -467,12 +467,13 @@ mod tests {
         let columns = 64;
         for sign in [1.0, -1.0] {
             let matrix = Quantized::new(&vec![sign * 3.0; 16 * columns], columns).unwrap();
-            for run in [Work::run, Work::run_portable] {
+            for best in [true, false] {
+                let run = |work: Work<'_>| if best { work.run() } else { work.run_portable() };
                 let y = products(&matrix, &vec![-2.0; columns], run);
                 assert!(y.iter().all(|y| (y + sign * 6.0 * columns as f32).abs() < 1e-2), "{y:?}");
             }
         }
         let nothing = Quantized::new(&vec![0.0; 16 * columns], columns).unwrap();
-        assert_eq!(products(&nothing, &vec![0.0; columns], Work::run), [0.0; 16]);
+        assert_eq!(products(&nothing, &vec![0.0; columns], |work| work.run()), [0.0; 16]);
     }
 }

@@ -16,9 +16,9 @@ use super::ops::{gated, rms_norm};
 use super::quantized::Quantized;
 use super::weights::Weights;
 
-/// Prompt tokens that are computed at once. What they come to does not depend on it, as long as it is a multiple of the
-/// blocks of queries in attention.
-pub(crate) const PREFILL_CHUNK: usize = 256;
+/// Prompt tokens that are computed at once, and so between two steps of others. Always as many, whoever else is there: products
+/// in f32 may come to other last bits in other parts.
+pub(crate) const PREFILL_CHUNK: usize = 128;
 
 /// The weights in eight bits, for serving.
 pub(crate) struct QuantizedWeights {

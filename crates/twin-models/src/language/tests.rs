@@ -399,7 +399,7 @@ fn several_tokens_at_once_give_the_same_bits_as_one_by_one() {
     }
 }
 
-/// What answers in one batch rely on: neither the others, nor their adapters, nor the parts in which prompts come matter.
+/// What answers in one batch rely on: neither the others nor their adapters matter.
 #[test]
 fn sequences_in_one_step_give_the_same_bits_as_alone() {
     let model = model(2, DecodePrecision::F32);
@@ -415,15 +415,17 @@ fn sequences_in_one_step_give_the_same_bits_as_alone() {
             let (decoder, prompt) = (Decoder { adapter, ..decoder }, tokens(90 + 70 * index, index as u64));
             let (mut session, mut sequence) = (Session::default(), Sequence::default());
             session.prefill(&decoder, &prompt);
-            for part in prompt.chunks(64) {
-                workspace.prefill(&decoder, &mut sequence, part, sequence.tokens().len() + part.len() == prompt.len());
+            for part in prompt.chunks(PREFILL_CHUNK) {
+                let last = sequence.tokens().len() + part.len() == prompt.len();
+                workspace.prefill(&decoder, &mut sequence, part, last);
             }
-            assert_eq!(session.logits(), workspace.logits(), "prompt {index} in smaller parts");
+            assert_eq!(session.logits(), workspace.logits(), "prompt {index} among others");
             alone.push(session);
             together.push(sequence);
         }
         for round in 0..5 {
-            let ahead: Vec<Vec<u32>> = (0..voices.len()).map(|index| tokens(1 + (index + round) % 3, round)).collect();
+            let ahead: Vec<Vec<u32>> =
+                (0..voices.len()).map(|index| tokens(1 + (index + round) % 3, round as u64)).collect();
             let turns = together.iter_mut().zip(voices).zip(&ahead);
             let mut turns: Vec<_> =
                 turns.map(|((sequence, adapter), tokens)| Turn { sequence, adapter, tokens }).collect();

@@ -1,4 +1,5 @@
 //! Workers and the runs they embed for, over SQLite, and over the PostgreSQL that `TWIN_TEST_POSTGRES_URL` names, if it does.
+#![expect(clippy::print_stderr, reason = "these tests say what they did not test")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -120,35 +120,26 @@ impl RemoteModel {
         };
         let mut answer = RemoteAnswer::new(&request.sampling, on_text);
         let body = body(&messages, &request.sampling);
-        let ended = self.runtime.block_on(self.read(&body, cancel, &mut answer));
-        answer.finish(ended?)
+        let ended = self.read(&body, cancel, &mut answer)?;
+        answer.finish(ended)
     }
 
-    /// Reads the stream to its end; says whether somebody did not want more.
-    async fn read(
+    /// Reads the stream to its end, or until somebody does not want more. Text is handed on between the waits, not during one:
+    /// who takes it may block.
+    fn read(
         &self,
         body: &Value,
         cancel: &CancelFlag,
         answer: &mut RemoteAnswer<'_>,
     ) -> Result<Option<FinishReason>, GenerateError> {
-        let cancelled = async {
-            while !cancel.is_cancelled() {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
-        let mut cancelled = std::pin::pin!(cancelled);
         // What is dropped here closes its connection, by which the server learns that nobody wants more.
-        let response = tokio::select! {
-            response = self.client.open(body) => response?,
-            () = &mut cancelled => return Ok(Some(FinishReason::Cancelled)),
+        let Some(response) = self.wait(self.client.open(body), cancel) else {
+            return Ok(Some(FinishReason::Cancelled));
         };
-        let mut bytes = response.bytes_stream();
+        let mut bytes = response?.bytes_stream();
         let mut line = Vec::new();
         loop {
-            let piece = tokio::select! {
-                piece = bytes.next() => piece,
-                () = &mut cancelled => return Ok(Some(FinishReason::Cancelled)),
-            };
+            let Some(piece) = self.wait(bytes.next(), cancel) else { return Ok(Some(FinishReason::Cancelled)) };
             let Some(piece) = piece else {
                 return Err(self.client.malformed("the stream ended before the answer").into());
             };
@@ -175,6 +166,21 @@ impl RemoteModel {
                 }
             }
         }
+    }
+
+    /// Waits for what the runtime does; `None` when it is cancelled meanwhile.
+    fn wait<T>(&self, work: impl Future<Output = T>, cancel: &CancelFlag) -> Option<T> {
+        let cancelled = async {
+            while !cancel.is_cancelled() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = work => Some(done),
+                () = cancelled => None,
+            }
+        })
     }
 }
 

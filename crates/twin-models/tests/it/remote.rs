@@ -35,16 +35,17 @@ fn request(sampling: Sampling) -> GenerateRequest {
     GenerateRequest { input: Input::Messages(vec![ChatMessage::user("Hm?")]), adapter: None, sampling }
 }
 
-/// Asks on a thread of its own, as the server does.
+/// Asks on a thread of its own and hands text on through a channel that may block, as the server does.
 async fn ask(url: &str, sampling: Sampling, cancel: CancelFlag) -> Result<(Generation, Vec<String>), GenerateError> {
     let model = RemoteModel::new(url, "m", Some("secret".to_owned()), 4096, Handle::current()).unwrap();
     let answer = move || {
-        let mut pieces = Vec::new();
+        let (sender, mut pieces) = tokio::sync::mpsc::channel(100);
         let mut collect = |piece: &str| {
-            pieces.push(piece.to_owned());
+            sender.blocking_send(piece.to_owned()).unwrap();
             ControlFlow::Continue(())
         };
         let generation = model.generate(&request(sampling), &cancel, &mut collect)?;
+        let pieces = std::iter::from_fn(|| pieces.try_recv().ok()).collect();
         Ok((generation, pieces))
     };
     tokio::task::spawn_blocking(answer).await.unwrap()

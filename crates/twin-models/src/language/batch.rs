@@ -121,14 +121,16 @@ impl<'a> LlamaBatch<'a> {
         let rest = &writing.prompt[writing.sequence.tokens().len()..];
         let part = &rest[..rest.len().min(PREFILL_CHUNK)];
         let last = part.len() == rest.len();
-        let decoder = Decoder { adapter: writing.adapter.as_deref(), ..self.model.decoder_for_serving() };
+        // In f32: rounding the activations of the first tokens, which all others look at, changes answers of small models.
+        let dense = Decoder { adapter: writing.adapter.as_deref(), ..self.model.decoder() };
+        let decoder = self.model.decoder_for_serving();
         let (workspace, sequence, adapter) = (&mut self.workspace, &mut writing.sequence, writing.adapter.as_deref());
         let few = writing.prompt.len() - writing.cached_tokens.unwrap_or(0) <= STEPS_INSTEAD_OF_PREFILL;
         self.model.install(|| {
             if few {
                 workspace.step(&decoder, &mut [Turn { sequence, adapter, tokens: part }]);
             } else {
-                workspace.prefill(&decoder, sequence, part, last);
+                workspace.prefill(&dense, sequence, part, last);
             }
         });
         if last {

@@ -27,7 +27,7 @@ use super::training::{TrainError, TrainingExample, packs};
 use super::weights::{LoadModelError, Weights};
 use super::{AdapterError, Batch, GenerateError, Input, LanguageModel, ModelInfo, Nll};
 
-/// The form of the weights when answers are written. Evaluation and training use f32 always.
+/// The form of the weights when answers are written. Prompts, evaluation and training use f32 always.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DecodePrecision {
     /// Eight bits with a scale per 32 weights, and activations likewise: a quarter of the bytes to read per token.

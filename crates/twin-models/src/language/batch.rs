@@ -17,8 +17,6 @@ use super::session::{PREFILL_CHUNK, Sequence, Turn, Workspace};
 use super::steering::Steering;
 use super::{Batch, FinishReason, GenerateError, GenerateRequest, Generation, Listener, Timings, Usage};
 
-/// A rest of a prompt this short is cheaper token by token.
-const STEPS_INSTEAD_OF_PREFILL: usize = 3;
 /// Tokens that a step should compute at the most, guesses included: from there on more of them take longer.
 const STEP_TOKENS: usize = 16;
 /// Tokens that an answer has room for from the beginning.
@@ -123,16 +121,8 @@ impl<'a> LlamaBatch<'a> {
         let last = part.len() == rest.len();
         // In f32: rounding the activations of the first tokens, which all others look at, changes answers of small models.
         let dense = Decoder { adapter: writing.adapter.as_deref(), ..self.model.decoder() };
-        let decoder = self.model.decoder_for_serving();
-        let (workspace, sequence, adapter) = (&mut self.workspace, &mut writing.sequence, writing.adapter.as_deref());
-        let few = writing.prompt.len() - writing.cached_tokens.unwrap_or(0) <= STEPS_INSTEAD_OF_PREFILL;
-        self.model.install(|| {
-            if few {
-                workspace.step(&decoder, &mut [Turn { sequence, adapter, tokens: part }]);
-            } else {
-                workspace.prefill(&dense, sequence, part, last);
-            }
-        });
+        let (workspace, sequence) = (&mut self.workspace, &mut writing.sequence);
+        self.model.install(|| workspace.prefill(&dense, sequence, part, last));
         if last {
             let began = writing.reading.unwrap_or(writing.began);
             writing.read = Some(began.elapsed());

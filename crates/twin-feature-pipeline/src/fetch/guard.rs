@@ -97,13 +97,17 @@ impl Allowed {
     }
 }
 
+/// What a test answers for a name.
+#[cfg(test)]
+type Answer = dyn Fn(&str) -> Vec<IpAddr> + Send + Sync;
+
 /// Where names are looked up.
 #[derive(Clone)]
 pub(super) enum Names {
     System,
     /// A test's own answers, which may be others at each question.
     #[cfg(test)]
-    Scripted(std::sync::Arc<dyn Fn(&str) -> Vec<IpAddr> + Send + Sync>),
+    Scripted(std::sync::Arc<Answer>),
 }
 
 impl Names {

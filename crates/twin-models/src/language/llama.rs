@@ -18,7 +18,6 @@ use super::gguf::GgufFile;
 use super::lora::Adapter;
 use super::loss::{LossScratch, Target};
 use super::matmul::measured_rate;
-use super::matvec::measured_products;
 use super::prefixes::Prefixes;
 use super::quantized::measured_reading;
 use super::session::{QuantizedWeights, Workspace};
@@ -151,7 +150,7 @@ impl Llama {
     }
 
     /// How many floating-point operations a second the model's threads reach at the best, in a product of f32 matrices that
-    /// is large enough for it: what training can be measured by.
+    /// is large enough for it: what training and reading prompts can be measured by.
     pub fn matmul_rate(&self) -> f64 {
         self.install(measured_rate)
     }
@@ -159,12 +158,6 @@ impl Llama {
     /// How many bytes a second the model's threads read from memory: what writing an answer alone can be measured by.
     pub fn memory_rate(&self) -> f64 {
         self.install(measured_reading)
-    }
-
-    /// How many operations a second the model's threads reach at the best, in a large product in eight bits: what reading
-    /// prompts can be measured by.
-    pub fn product_rate(&self) -> f64 {
-        self.install(measured_products)
     }
 
     /// How many bytes of weights a token that is written alone has to read.

@@ -4,7 +4,6 @@
 //! A result is the same to the last bit whatever else is computed with it.
 
 use std::ops::Range;
-use std::time::Instant;
 
 use rayon::prelude::*;
 
@@ -109,20 +108,6 @@ impl RowMatrix<'_> {
             }
         }
     }
-}
-
-/// Operations a second of the best of a few large products.
-pub(crate) fn measured_products() -> f64 {
-    const SIZE: usize = 1536;
-    let numbers = vec![0.5; SIZE * SIZE];
-    let Some(matrix) = Quantized::new(&numbers, SIZE) else { return 0.0 };
-    let (mut result, mut room) = (vec![0.0; SIZE * SIZE], ProductRoom::default());
-    let best = (0..5).map(|_| {
-        let began = Instant::now();
-        RowMatrix::Quantized(&matrix).product(&mut result, &numbers, SIZE, &[], &mut room);
-        began.elapsed().as_secs_f64()
-    });
-    2.0 * (SIZE as f64).powi(3) / best.fold(f64::INFINITY, f64::min)
 }
 
 /// Adds what of `addition` concerns a part whose results are `y`.

@@ -90,9 +90,9 @@ struct Report {
     /// Bytes a second that the threads read from memory, and the share of it that decoding reaches.
     memory_gb_per_second: f64,
     memory_share: f64,
-    /// Operations a second of a large product in eight bits, and the share of it that prompts of 1000 tokens reach.
-    product_gops: f64,
-    product_share: f64,
+    /// Floating-point operations a second of a large product, and the share of it that prompts of 1000 tokens reach.
+    matmul_gflops: f64,
+    matmul_share: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<Peer>,
 }
@@ -145,7 +145,7 @@ fn measure(model: &Arc<Llama>, busy: bool) -> anyhow::Result<Report> {
     let question_tokens = questions(model, &mut figures)?;
     let guessing = guessing(model)?;
     figures.peak_memory_mb = peak_memory();
-    let (memory, products) = (model.memory_rate(), model.product_rate());
+    let (memory, products) = (model.memory_rate(), model.matmul_rate());
     let parameters = model.info().parameters;
     let decode = figures.decode.get(&CONTEXTS[0]).copied().unwrap_or_default();
     let prefill = figures.prefill.get(&PROMPTS[1]).copied().unwrap_or_default();
@@ -160,8 +160,8 @@ fn measure(model: &Arc<Llama>, busy: bool) -> anyhow::Result<Report> {
         throughput,
         memory_gb_per_second: memory / 1e9,
         memory_share: decode * model.bytes_per_token() as f64 / memory,
-        product_gops: products / 1e9,
-        product_share: prefill * 2.0 * model.parameters_per_prompt_token() as f64 / products,
+        matmul_gflops: products / 1e9,
+        matmul_share: prefill * 2.0 * model.parameters_per_prompt_token() as f64 / products,
         figures,
         peer: None,
     })
@@ -392,11 +392,11 @@ fn print(report: &Report) {
         ));
     }
     output::line(format!(
-        "memory: {:.1} GB/s, of which writing reaches {:.0}%; products in eight bits: {:.0} GOP/s, of which prompts reach {:.0}%",
+        "memory: {:.1} GB/s, of which writing reaches {:.0}%; products of matrices: {:.0} GFLOP/s, of which prompts reach {:.0}%",
         report.memory_gb_per_second,
         report.memory_share * 100.0,
-        report.product_gops,
-        report.product_share * 100.0
+        report.matmul_gflops,
+        report.matmul_share * 100.0
     ));
 }
 

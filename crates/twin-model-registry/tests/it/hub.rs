@@ -203,6 +203,20 @@ async fn a_tag_is_of_one_version_for_good() {
 }
 
 #[tokio::test]
+async fn a_dataset_goes_with_its_folders() {
+    let (hub, place) = (Hub::start().await, tempfile::tempdir().unwrap());
+    std::fs::create_dir(place.path().join("data")).unwrap();
+    std::fs::write(place.path().join("README.md"), "---\nlanguage: en\n---\n").unwrap();
+    std::fs::write(place.path().join("data/train.parquet"), [0, 159, 146, 150]).unwrap();
+    let posts = Repository::parse(RepositoryKind::Dataset, "ada/posts").unwrap();
+    let push =
+        || async { client(&hub).push_directory(place.path(), &posts, "set-1", "set-1", true).await.unwrap().sent };
+    assert_eq!(push().await, ["README.md", "data/train.parquet"]);
+    let there = hub.file("datasets/ada/posts", "set-1", "data/train.parquet").unwrap();
+    assert_eq!((there, push().await), (vec![0, 159, 146, 150], Vec::new()));
+}
+
+#[tokio::test]
 async fn a_name_that_goes_to_another_version_does_so_on_the_hub() {
     let (hub, place) = (Hub::start().await, tempfile::tempdir().unwrap());
     let (registry, first) = registered(place.path());

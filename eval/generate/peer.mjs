@@ -4,7 +4,7 @@
 //     twin bench generate --peer-command "node eval/generate/peer.mjs"
 //
 // Arguments: the model's file, threads, the tokens of a prompt, the tokens of the next prompt that begins with the same ones,
-// and how many tokens answer the first. Prints one line of JSON.
+// how many tokens answer the first, and the tokens of a text as JSON. Prints one line of JSON.
 
 import {readFileSync} from "node:fs";
 import {createRequire} from "node:module";
@@ -17,8 +17,9 @@ const entry = require.resolve("node-llama-cpp");
 const {getLlama, LlamaLogLevel} = await import(pathToFileURL(entry));
 const {version} = JSON.parse(readFileSync(path.join(path.dirname(entry), "../package.json"), "utf8"));
 
-const [file, ...numbers] = process.argv.slice(2);
-const [threads, prompt, next, answer] = numbers.map(Number);
+const [file, ...rest] = process.argv.slice(2);
+const [threads, prompt, next, answer] = rest.slice(0, 4).map(Number);
+const text = JSON.parse(rest[4] ?? "[]");
 const llama = await getLlama({build: "never", gpu: false, maxThreads: threads, logLevel: LlamaLogLevel.error});
 const model = await llama.loadModel({modelPath: path.resolve(file)});
 const contextSize = Math.min(model.trainContextSize, 4608);
@@ -73,6 +74,15 @@ const cold = await best(2, async (salt) => {
 });
 report.first_token_cold = Math.min(...cold.map((run) => run.first));
 report.first_token_next = Math.min(...cold.map((run) => run.second));
+if (text.length > 1) {
+    await sequence.clearHistory();
+    // All of the distribution, as the model has it.
+    const options = {temperature: 1, topK: 0, topP: 1, minP: 0};
+    const asked = text.slice(0, -1).map((token) => [token, {generateNext: {probabilities: true, options}}]);
+    const seen = await sequence.controlledEvaluate(asked);
+    const nats = seen.map(({next}, index) => -Math.log(next.probabilities.get(text[index + 1])));
+    report.perplexity = Math.exp(nats.reduce((sum, value) => sum + value, 0) / nats.length);
+}
 report.peak_memory_mb = Math.round(process.resourceUsage().maxRSS / 1024);
 console.log(JSON.stringify({name: `llama.cpp (node-llama-cpp ${version})`, figures: report}));
 process.exit(0);

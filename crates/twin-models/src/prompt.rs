@@ -25,6 +25,10 @@ pub enum Request {
     WritePost { title: String },
     /// Write the section under this heading of a post.
     WriteSection { title: String, heading: String },
+    /// Write a thread of short posts about this.
+    WriteThread { title: String },
+    /// Say in a few sentences what a post with this title is about.
+    WriteAbstract { title: String },
     /// Go on from here.
     Continue { opening: String },
 }

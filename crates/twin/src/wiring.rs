@@ -41,6 +41,7 @@ pub struct Wiring {
     store: OnceCell<Arc<dyn Store>>,
     embedder: OnceCell<Arc<dyn Embedder>>,
     language_model: OnceCell<Arc<Llama>>,
+    answering_model: OnceCell<Arc<Llama>>,
     warehouse: OnceCell<Warehouse>,
 }
 
@@ -65,6 +66,7 @@ impl Wiring {
             store: OnceCell::new(),
             embedder: OnceCell::new(),
             language_model: OnceCell::new(),
+            answering_model: OnceCell::new(),
             warehouse: OnceCell::new(),
         })
     }
@@ -171,24 +173,34 @@ impl Wiring {
 
     /// The language model, fetched if it is not here.
     pub async fn language_model(&self) -> anyhow::Result<Arc<Llama>> {
-        let load = || async {
-            let (models, name) = (Arc::clone(&self.models), self.config.models.base.clone());
-            let (progress, cancel) = (Arc::clone(&self.progress), self.cancel.clone());
-            let load = move || -> anyhow::Result<Llama> {
-                let base = models.base_model(&name)?;
-                let file = models.language_model_file(&name, progress.as_ref(), &cancel)?;
-                let options = LoadOptions { name, digest: Some(base.digest), ..LoadOptions::default() };
-                Ok(Llama::load(&file, options)?)
-            };
-            Ok::<_, anyhow::Error>(Arc::new(blocking(load).await?))
+        self.language_model.get_or_try_init(|| self.load(false)).await.cloned()
+    }
+
+    /// The language model in the form in which it only answers, which takes a third of the memory; the whole one where that is
+    /// there already.
+    pub async fn local_answering_model(&self) -> anyhow::Result<Arc<Llama>> {
+        match self.language_model.get() {
+            Some(model) => Ok(Arc::clone(model)),
+            None => self.answering_model.get_or_try_init(|| self.load(true)).await.cloned(),
+        }
+    }
+
+    async fn load(&self, answers_only: bool) -> anyhow::Result<Arc<Llama>> {
+        let (models, name) = (Arc::clone(&self.models), self.config.models.base.clone());
+        let (progress, cancel) = (Arc::clone(&self.progress), self.cancel.clone());
+        let load = move || -> anyhow::Result<Llama> {
+            let base = models.base_model(&name)?;
+            let file = models.language_model_file(&name, progress.as_ref(), &cancel)?;
+            let options = LoadOptions { name, digest: Some(base.digest), answers_only, ..LoadOptions::default() };
+            Ok(Llama::load(&file, options)?)
         };
-        self.language_model.get_or_try_init(load).await.cloned()
+        Ok(Arc::new(blocking(load).await?))
     }
 
     /// The language model that answers: on the configured server, or in this process.
     pub async fn answering_model(&self) -> anyhow::Result<Arc<dyn LanguageModel>> {
         let settings = &self.config.generation;
-        let Some(url) = &settings.url else { return Ok(self.language_model().await?) };
+        let Some(url) = &settings.url else { return Ok(self.local_answering_model().await?) };
         let model = settings.model.as_deref().unwrap_or(&self.config.models.base);
         let key = settings.api_key.as_ref().map(|key| key.expose().to_owned());
         Ok(Arc::new(RemoteModel::new(url, model, key, settings.context_length, Handle::current())?))

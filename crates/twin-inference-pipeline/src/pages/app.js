@@ -254,7 +254,7 @@ function setMode(value) {
   byId("kind").hidden = !write;
   byId("title").hidden = !write || kind !== "write_section";
   byId("title").required = write && kind === "write_section";
-  const asks = { write_post: "The title of a post", write_section: "The heading of the section", continue: "The beginning of a text" };
+  const asks = { write_post: "The title of a post", write_section: "The heading of the section", write_thread: "The subject of a thread", write_abstract: "The title of a post", continue: "The beginning of a text" };
   const hint = write ? asks[kind] : `Ask ${state.author?.name ?? "the twin"}`;
   byId("text").placeholder = hint;
   byId("text").setAttribute("aria-label", write ? hint : "Your question");

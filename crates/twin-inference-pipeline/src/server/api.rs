@@ -82,6 +82,10 @@ enum Asked {
     WritePost { title: String },
     /// Write the section under this heading of a post.
     WriteSection { title: String, heading: String },
+    /// Write a thread of short posts about this.
+    WriteThread { title: String },
+    /// Say in a few sentences what a post with this title is about.
+    WriteAbstract { title: String },
     /// Go on from here.
     Continue { opening: String },
 }
@@ -90,7 +94,9 @@ impl ChatRequest {
     fn title(&self) -> String {
         match &self.request {
             Request::Ask { question } => question.clone(),
-            Request::WritePost { title } => format!("Draft: {title}"),
+            Request::WritePost { title } | Request::WriteThread { title } | Request::WriteAbstract { title } => {
+                format!("Draft: {title}")
+            }
             Request::WriteSection { heading, .. } => format!("Draft: {heading}"),
             Request::Continue { opening } => format!("Continue: {opening}"),
         }

@@ -133,7 +133,9 @@ impl Twins {
 pub(crate) fn spoken(request: &Request) -> String {
     match request {
         Request::Ask { question } => question.clone(),
-        Request::WritePost { title } => title.clone(),
+        Request::WritePost { title } | Request::WriteThread { title } | Request::WriteAbstract { title } => {
+            title.clone()
+        }
         Request::WriteSection { title, heading } => format!("{title}: {heading}"),
         Request::Continue { opening } => opening.clone(),
     }

@@ -119,10 +119,9 @@ impl<'a> LlamaBatch<'a> {
         let rest = &writing.prompt[writing.sequence.tokens().len()..];
         let part = &rest[..rest.len().min(PREFILL_CHUNK)];
         let last = part.len() == rest.len();
-        // In f32: rounding the activations of the first tokens, which all others look at, changes answers of small models.
-        let dense = Decoder { adapter: writing.adapter.as_deref(), ..self.model.decoder() };
+        let decoder = Decoder { adapter: writing.adapter.as_deref(), ..self.model.decoder_for_serving() };
         let (workspace, sequence) = (&mut self.workspace, &mut writing.sequence);
-        self.model.install(|| workspace.prefill(&dense, sequence, part, last));
+        self.model.install(|| workspace.prefill(&decoder, sequence, part, last));
         if last {
             let began = writing.reading.unwrap_or(writing.began);
             writing.read = Some(began.elapsed());

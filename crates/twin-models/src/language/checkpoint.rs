@@ -87,6 +87,9 @@ impl Trainer {
         let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
         let mismatch = |reason: String| CheckpointError::Mismatch { path: path.to_owned(), reason };
+        if model.dense_weights().is_none() {
+            return Err(mismatch("the model was loaded for answers only".to_owned()));
+        }
         let found = header.metadata().clone().unwrap_or_default();
         let step = found.get("step").and_then(|step| step.parse().ok()).unwrap_or(0);
         for (key, expected) in metadata(&model, &config, step) {
@@ -123,6 +126,7 @@ fn metadata(model: &Llama, config: &TrainerConfig, step: u64) -> HashMap<String,
         ("adamw".to_owned(), json(serde_json::to_string(&config.adamw))),
         ("seed".to_owned(), config.seed.to_string()),
         ("pack_tokens".to_owned(), config.pack_tokens.to_string()),
+        ("rounded".to_owned(), config.rounded.to_string()),
         ("step".to_owned(), step.to_string()),
     ])
 }

@@ -9,6 +9,7 @@ use super::lora::{Adapter, Group};
 use super::matmul::{Into, Matrix, MatrixMut, matmul};
 use super::matvec::{ProductRoom, RowMatrix};
 use super::ops::{Dropout, Rope, gated, head_norms, rms_norm};
+use super::quantized::Quantized;
 use super::session::QuantizedWeights;
 use super::weights::{LayerWeights, Weights};
 
@@ -18,8 +19,10 @@ pub(crate) struct Decoder<'a> {
     pub(crate) weights: &'a Weights,
     pub(crate) ropes: &'a Ropes,
     pub(crate) adapter: Option<&'a Adapter>,
-    /// The matrices in eight bits, to compute with instead; never in training and evaluation.
+    /// The matrices in eight bits, to compute with instead.
     pub(crate) quantized: Option<&'a QuantizedWeights>,
+    /// The transposes of the same in eight bits, for the backward pass.
+    pub(crate) transposed: Option<&'a [[Quantized; 4]]>,
     /// Dropout of the adapter's input; only in training.
     pub(crate) dropout: Option<Dropout>,
 }
@@ -86,7 +89,7 @@ pub(crate) struct Scratch {
 pub(crate) struct LinearRoom {
     /// The adapter's input with dropout.
     pub(crate) dropped: Vec<f32>,
-    products: ProductRoom,
+    pub(crate) products: ProductRoom,
     /// A result that is to be added.
     result: Vec<f32>,
 }
@@ -297,7 +300,7 @@ impl<'a> Decoder<'a> {
         let rows = linear.rows;
         let input = Matrix::new(linear.input, rows, input_width);
         if let Some(quantized) = self.quantized {
-            let matrix = RowMatrix::Quantized(&quantized.layers[linear.layer][linear.group as usize]);
+            let matrix = RowMatrix::Fine(&quantized.layers[linear.layer][linear.group as usize]);
             match mode {
                 Into::Replace => matrix.product(y, linear.input, rows, &[], &mut room.products),
                 Into::Add => {

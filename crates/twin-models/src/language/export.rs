@@ -67,6 +67,8 @@ impl fmt::Display for ExportFormat {
 pub enum ExportError {
     #[error("the adapter was made for another base model")]
     AdapterMismatch,
+    #[error("the model was loaded for answers only, with rounded weights: load all of it to export it")]
+    Rounded,
     #[error("`{path}` could not be read or written")]
     Io {
         path: PathBuf,
@@ -115,9 +117,10 @@ impl Llama {
         if adapter.is_some_and(|adapter| !adapter.fits(self.sizes())) {
             return Err(ExportError::AdapterMismatch);
         }
+        let dense = self.dense_weights().ok_or(ExportError::Rounded)?;
         std::fs::create_dir_all(folder).map_err(at(folder))?;
-        let merged = adapter.map(|adapter| self.merged(adapter));
-        let weights = merged.as_ref().unwrap_or(self.weights());
+        let merged = adapter.map(|adapter| self.merged(dense, adapter));
+        let weights = merged.as_ref().unwrap_or(dense);
         match format.gguf_type() {
             Some(kind) => Ok(vec![write_gguf(weights, source, &folder.join(format!("model-{format}.gguf")), kind)?]),
             None => self.write_folder(weights, source, folder, format == ExportFormat::SafetensorsF32),
@@ -125,8 +128,8 @@ impl Llama {
     }
 
     /// The weights with `scale · B·A` added to each module that the adapter changes.
-    fn merged(&self, adapter: &Adapter) -> Weights {
-        let mut weights = self.weights().clone();
+    fn merged(&self, dense: &Weights, adapter: &Adapter) -> Weights {
+        let mut weights = dense.clone();
         let sizes = weights.architecture.clone();
         self.install(|| {
             for (index, layer) in weights.layers.iter_mut().enumerate() {

@@ -15,7 +15,7 @@ use super::architecture::Architecture;
 use super::batch::LlamaBatch;
 use super::decoder::{Decoder, LayerTape, Ropes, Rows, Scratch};
 use super::gguf::GgufFile;
-use super::lora::Adapter;
+use super::lora::{Adapter, Group, LoraConfig, LoraConfigError};
 use super::loss::{LossScratch, Target};
 use super::matmul::measured_rate;
 use super::prefixes::Prefixes;
@@ -23,13 +23,14 @@ use super::quantized::measured_reading;
 use super::session::{QuantizedWeights, Workspace};
 use super::tokenizer::{Tokenizer, TokenizerError};
 use super::training::{TrainError, TrainingExample, packs};
-use super::weights::{LoadModelError, Weights};
+use super::weights::{LayerWeights, LoadModelError, Weights};
 use super::{AdapterError, Batch, GenerateError, Input, LanguageModel, ModelInfo, Nll};
 
-/// The form of the weights when answers are written. Prompts, evaluation and training use f32 always.
+/// The form of the weights when answers are written. Evaluation and training use f32, unless [`LoadOptions::answers_only`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DecodePrecision {
-    /// Eight bits with a scale per 32 weights, and activations likewise: a quarter of the bytes to read per token.
+    /// Eight bits with a scale per 32 weights, and activations likewise: a quarter of the bytes to read per token. Prompts are
+    /// read with activations in sixteen bits.
     #[default]
     Q8,
     /// As in training, for comparisons.
@@ -48,6 +49,9 @@ pub struct LoadOptions {
     pub decode: DecodePrecision,
     /// Decode one token at a time, without guessing ahead. Answers are the same; for comparisons.
     pub plain: bool,
+    /// Keep matrices in eight bits only, a quarter of the memory: such a model answers and is asked how likely a text is, with
+    /// rounded weights, but it cannot be trained or exported.
+    pub answers_only: bool,
     /// How many bytes of keys and values of earlier sequences may be kept; 512 MiB when `None`.
     pub kept_bytes: Option<usize>,
 }
@@ -62,6 +66,8 @@ pub struct Llama {
     decode: DecodePrecision,
     guess: AtomicBool,
     quantized: OnceLock<Option<QuantizedWeights>>,
+    /// Whether the matrices are there in f32.
+    is_dense: bool,
     /// Sequences that are over, whose beginnings others share.
     prefixes: Mutex<Prefixes>,
     /// The room of the last batch, for the next one.
@@ -81,13 +87,22 @@ impl Llama {
     /// [`LoadModelError`] for whatever is wrong with the files; damaged ones never panic.
     pub fn load(path: &Path, options: LoadOptions) -> Result<Self, LoadModelError> {
         let tokenizer_failed = |source| LoadModelError::Tokenizer { path: path.to_owned(), source };
+        let mut rounded = Vec::new();
+        let mut each = |sizes: &Architecture, layer: &mut LayerWeights| {
+            let wanted = options.answers_only && options.decode == DecodePrecision::Q8;
+            // All layers have the same sizes, so either each can be rounded or none.
+            if let Some(matrices) = wanted.then(|| QuantizedWeights::layer(sizes, layer)).flatten() {
+                rounded.push(matrices);
+                layer.drop_matrices();
+            }
+        };
         let (weights, tokenizer) = if path.is_dir() {
-            (Weights::from_folder(path)?, Tokenizer::from_folder(path).map_err(tokenizer_failed)?)
+            (Weights::from_folder(path, &mut each)?, Tokenizer::from_folder(path).map_err(tokenizer_failed)?)
         } else {
             let mut file =
                 GgufFile::open(path).map_err(|source| LoadModelError::Gguf { path: path.to_owned(), source })?;
             let tokenizer = Tokenizer::from_gguf(&file).map_err(tokenizer_failed)?;
-            (Weights::from_gguf(&mut file, path)?, tokenizer)
+            (Weights::from_gguf(&mut file, path, &mut each)?, tokenizer)
         };
         let digest = match &options.digest {
             Some(digest) => digest.clone(),
@@ -98,7 +113,12 @@ impl Llama {
             let reason = format!("the tokenizer has {tokens} tokens, the embedding {rows}");
             return Err(LoadModelError::Tensors { path: path.to_owned(), reason });
         }
-        Self::from_parts(weights, tokenizer, digest, options)
+        let quantized = if rounded.is_empty() { None } else { QuantizedWeights::of_layers(rounded, &weights) };
+        let mut model = Self::from_parts(weights, tokenizer, digest, options)?;
+        if quantized.is_some() {
+            (model.is_dense, model.quantized) = (false, OnceLock::from(quantized));
+        }
+        Ok(model)
     }
 
     pub(crate) fn from_parts(
@@ -126,7 +146,8 @@ impl Llama {
         let (decode, guess) = (options.decode, AtomicBool::new(!options.plain));
         let prefixes = Mutex::new(Prefixes::new(options.kept_bytes.unwrap_or(KEPT_BYTES)));
         let (quantized, workspace) = (OnceLock::new(), Mutex::default());
-        Ok(Self { info, weights, ropes, tokenizer, pool, decode, guess, quantized, prefixes, workspace })
+        let is_dense = true;
+        Ok(Self { info, weights, ropes, tokenizer, pool, decode, guess, quantized, is_dense, prefixes, workspace })
     }
 
     /// The tokenizer with the chat template.
@@ -170,8 +191,9 @@ impl Llama {
 
     /// How many weights each token of a prompt is multiplied with.
     pub fn parameters_per_prompt_token(&self) -> usize {
-        let layers = self.weights.layers.iter();
-        layers.map(|layer| layer.qkv.len() + layer.output.len() + layer.gate_up.len() + layer.down.len()).sum()
+        let sizes = self.sizes();
+        let groups = Group::ALL.map(|group| group.input_width(sizes) * group.output_width(sizes));
+        sizes.layers * groups.iter().sum::<usize>()
     }
 
     /// Whether answers guess tokens ahead, which changes only how soon they come; for comparisons.
@@ -182,6 +204,14 @@ impl Llama {
     /// Makes the weights for decoding, which the first answer would otherwise wait for. Training needs none.
     pub fn prepare_decoding(&self) {
         self.quantized();
+    }
+
+    /// An adapter before its training, which changes nothing.
+    ///
+    /// # Errors
+    /// When the configuration makes no sense for the model.
+    pub fn untrained_adapter(&self, config: LoraConfig, seed: u64) -> Result<Adapter, LoraConfigError> {
+        Adapter::fresh(config, self.sizes(), seed)
     }
 
     /// The negative log-likelihood of the masked tokens, each given those before it.
@@ -234,13 +264,16 @@ impl Llama {
         Ok(self.install(|| EvaluationRoom::default().logits(&decoder, token_ids, count)))
     }
 
-    pub(crate) fn weights(&self) -> &Weights {
-        &self.weights
+    /// The weights in f32; `None` of a model that was loaded for answers only.
+    pub(crate) fn dense_weights(&self) -> Option<&Weights> {
+        self.is_dense.then_some(&self.weights)
     }
 
-    /// The base model, ready to compute.
+    /// The base model, ready to compute as exactly as it can.
     pub(crate) fn decoder(&self) -> Decoder<'_> {
-        Decoder { weights: &self.weights, ropes: &self.ropes, adapter: None, quantized: None, dropout: None }
+        let quantized = if self.is_dense { None } else { self.quantized() };
+        let (weights, ropes) = (&self.weights, &self.ropes);
+        Decoder { weights, ropes, adapter: None, quantized, transposed: None, dropout: None }
     }
 
     /// Runs `work` on the model's threads.
@@ -265,10 +298,13 @@ impl Llama {
     fn quantized(&self) -> Option<&QuantizedWeights> {
         match self.decode {
             DecodePrecision::F32 => None,
-            DecodePrecision::Q8 => {
-                self.quantized.get_or_init(|| self.install(|| QuantizedWeights::new(&self.weights))).as_ref()
-            }
+            DecodePrecision::Q8 => self.rounded(),
         }
+    }
+
+    /// The matrices in eight bits; `None` when the model's sizes cannot be divided into blocks.
+    pub(crate) fn rounded(&self) -> Option<&QuantizedWeights> {
+        self.quantized.get_or_init(|| self.install(|| QuantizedWeights::new(&self.weights))).as_ref()
     }
 
     /// The tokens of a prompt, which leave room for an answer.

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::decoder::{Decoder, fit};
 use super::matmul::{Into, Matrix, MatrixMut, matmul};
+use super::matvec::{ProductRoom, RowMatrix};
 use super::ops::{rms_norm, rms_norm_backward};
 use super::simd::{LANES, exp, kernel, sum_lanes};
 
@@ -26,6 +27,7 @@ pub(crate) struct LossScratch {
     logits: Vec<f32>,
     d_normed: Vec<f32>,
     d_picked: Vec<f32>,
+    products: ProductRoom,
 }
 
 impl Decoder<'_> {
@@ -74,7 +76,15 @@ impl Decoder<'_> {
         rms_norm(normed, picked, &weights.final_norm, sizes.rms_epsilon);
         let logits = fit(&mut scratch.logits, rows * vocab);
         let head = Matrix::new(weights.head(), vocab, width);
-        matmul(MatrixMut::new(logits, rows, vocab), Into::Replace, 1.0, Matrix::new(normed, rows, width), head.t());
+        match self.quantized {
+            Some(quantized) => {
+                RowMatrix::Fine(&quantized.head).product(logits, normed, rows, &[], &mut scratch.products)
+            }
+            None => {
+                let into = MatrixMut::new(logits, rows, vocab);
+                matmul(into, Into::Replace, 1.0, Matrix::new(normed, rows, width), head.t());
+            }
+        }
         let want_gradient = d_x.is_some();
         let losses = logits
             .par_chunks_exact_mut(vocab)

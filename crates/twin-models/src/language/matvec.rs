@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::decoder::fit;
-use super::quantized::{Quantized, Rounded, TILE};
+use super::quantized::{Fine, Quantized, Rounded, TILE};
 use super::simd::{dot_with, kernel};
 
 /// Multiplications below which a second thread costs more than it brings.
@@ -21,7 +21,10 @@ const INPUTS_PER_TASK: usize = 12;
 /// A matrix `[out, in]` for [`RowMatrix::product`].
 pub(crate) enum RowMatrix<'a> {
     Dense(&'a [f32]),
+    /// With activations in eight bits.
     Quantized(&'a Quantized),
+    /// With activations in sixteen bits.
+    Fine(&'a Quantized),
 }
 
 /// A low-rank addition to the products of some inputs: `y[first + i] += scale · b[i]·hidden` for the rows of `b`,
@@ -40,6 +43,7 @@ pub(crate) struct LowRank<'a> {
 #[derive(Default)]
 pub(crate) struct ProductRoom {
     rounded: Rounded,
+    fine: Fine,
     /// The results of each task.
     results: Vec<f32>,
 }
@@ -61,11 +65,13 @@ impl RowMatrix<'_> {
         room: &mut ProductRoom,
     ) {
         let (threads, rows, columns) = (rayon::current_num_threads(), y.len() / count, x.len() / count);
-        let ProductRoom { rounded, results } = room;
-        if let Self::Quantized(_) = self {
-            rounded.round(x, columns);
+        let ProductRoom { rounded, fine, results } = room;
+        match self {
+            Self::Dense(_) => {}
+            Self::Quantized(_) => rounded.round(x, columns),
+            Self::Fine(_) => fine.round(x, columns),
         }
-        let rounded = &*rounded;
+        let (rounded, fine) = (&*rounded, &*fine);
         let task = |part: Part, y: &mut [f32]| {
             match self {
                 Self::Dense(weights) => {
@@ -75,13 +81,18 @@ impl RowMatrix<'_> {
                 Self::Quantized(matrix) => {
                     matrix.products(y, part.rows.len(), part.rows.start, rounded, part.inputs.start);
                 }
+                Self::Fine(matrix) => {
+                    matrix.fine_products(y, part.rows.len(), part.rows.start, fine, part.inputs.start);
+                }
             }
             additions.iter().for_each(|addition| add_low_rank(y, &part, addition));
         };
         if threads < 2 || y.len() * columns < PARALLEL_FROM {
             return task(Part { rows: 0..rows, inputs: 0..count }, y);
         }
-        let inputs_per_task = count.div_ceil(threads * TASKS_PER_THREAD);
+        // Widening the weights has to pay.
+        let tasks_per_thread = if matches!(self, Self::Fine(_)) { TASKS_PER_THREAD / 2 } else { TASKS_PER_THREAD };
+        let inputs_per_task = count.div_ceil(threads * tasks_per_thread);
         if inputs_per_task >= INPUTS_PER_TASK {
             y.par_chunks_mut(inputs_per_task * rows).enumerate().for_each(|(index, y)| {
                 let first = index * inputs_per_task;
@@ -175,7 +186,7 @@ mod tests {
         let (weights, b) = (numbers(rows * columns), numbers(600 * rank));
         let quantized = Quantized::new(&weights, columns).unwrap();
         let room = &mut ProductRoom::default();
-        for matrix in [RowMatrix::Dense(&weights), RowMatrix::Quantized(&quantized)] {
+        for matrix in [RowMatrix::Dense(&weights), RowMatrix::Quantized(&quantized), RowMatrix::Fine(&quantized)] {
             for count in [2, 3, 4, 7, 8, 9, 15, 90, 200] {
                 let (x, hidden) = (numbers(count * columns), numbers(count * 2 * rank));
                 let addition = |inputs, hidden| LowRank { inputs, first: 300, b: &b, rank, hidden, stride: 2 * rank };

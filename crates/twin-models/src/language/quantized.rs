@@ -15,6 +15,10 @@ use rayon::prelude::*;
 use super::matvec::PARALLEL_FROM;
 use super::simd::kernel;
 
+pub(crate) use self::fine::Fine;
+
+mod fine;
+
 /// Weights, or activations, that share a scale.
 pub(crate) const BLOCK: usize = 32;
 /// Rows that lie together.
@@ -117,7 +121,7 @@ fn pack(numbers: &mut [TileBlock], scales: &mut [[f32; TILE]], weights: &[f32], 
         let blocks = weights.as_chunks::<BLOCK>().0;
         for ((numbers, scales), weights) in numbers.iter_mut().zip(scales.iter_mut()).zip(blocks) {
             let scale = largest(weights) / 127.0;
-            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            let inverse = inverse_of(scale);
             scales[row] = scale;
             for (index, weight) in weights.iter().enumerate() {
                 let number = (weight * inverse).round() as i32 + OFFSET;
@@ -130,6 +134,12 @@ fn pack(numbers: &mut [TileBlock], scales: &mut [[f32; TILE]], weights: &[f32], 
 #[inline(always)]
 fn largest(block: &[f32; BLOCK]) -> f32 {
     block.iter().fold(0.0f32, |largest, value| largest.max(value.abs()))
+}
+
+/// What numbers of this scale are multiplied with; 0 for scales so small that their inverse is no number.
+#[inline(always)]
+fn inverse_of(scale: f32) -> f32 {
+    if scale >= f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 }
 }
 
 impl Rounded {
@@ -163,7 +173,7 @@ kernel! {
         let results = numbers.iter_mut().zip(scales).zip(starts);
         for (((numbers, scale), start), x) in results.zip(x.as_chunks::<BLOCK>().0) {
             *scale = largest(x) / 127.0;
-            let inverse = if *scale > 0.0 { 1.0 / *scale } else { 0.0 };
+            let inverse = inverse_of(*scale);
             let mut rounded = [0; BLOCK];
             for (rounded, x) in rounded.iter_mut().zip(x) {
                 *rounded = (x * inverse + ROUND).to_bits() as i8;
@@ -420,7 +430,20 @@ mod x86 {
 mod tests {
     use super::*;
 
-    fn numbers(count: usize, salt: usize) -> Vec<f32> {
+    impl Quantized {
+        /// The rounded weights.
+        pub(super) fn dense(&self) -> Vec<f32> {
+            let number = |row: usize, column: usize| {
+                let at = row / TILE * self.blocks + column / BLOCK;
+                let (row, column) = (row % TILE, column % BLOCK);
+                let number = self.numbers[at][column / QUAD][row * QUAD + column % QUAD];
+                (i32::from(number) - OFFSET) as f32 * self.scales[at][row]
+            };
+            (0..self.rows).flat_map(|row| (0..self.blocks * BLOCK).map(move |column| number(row, column))).collect()
+        }
+    }
+
+    pub(super) fn numbers(count: usize, salt: usize) -> Vec<f32> {
         (0..count).map(|i| (((i + salt) * 7919) % 1009) as f32 / 504.5 - 1.0).collect()
     }
 

@@ -14,7 +14,7 @@ use super::lora::{Adapter, Group};
 use super::matvec::{LowRank, ProductRoom, RowMatrix};
 use super::ops::{gated, rms_norm};
 use super::quantized::Quantized;
-use super::weights::Weights;
+use super::weights::{LayerWeights, Weights};
 
 /// Prompt tokens that are computed at once, and so between two steps of others. Always as many, whoever else is there: products
 /// in f32 may come to other last bits in other parts.
@@ -23,22 +23,51 @@ pub(crate) const PREFILL_CHUNK: usize = 128;
 /// The weights in eight bits, for serving.
 pub(crate) struct QuantizedWeights {
     pub(crate) layers: Vec<[Quantized; 4]>,
-    head: Quantized,
+    pub(crate) head: Quantized,
 }
 
 impl QuantizedWeights {
     /// Rounds all matrices; `None` when the model's sizes cannot be divided into blocks.
     pub(crate) fn new(weights: &Weights) -> Option<Self> {
+        let layers = weights.layers.iter().map(|layer| Self::layer(&weights.architecture, layer));
+        Self::of_layers(layers.collect::<Option<_>>()?, weights)
+    }
+
+    /// The transposes of the layers' matrices, rounded anew.
+    pub(crate) fn transposed(weights: &Weights) -> Option<Vec<[Quantized; 4]>> {
         let sizes = &weights.architecture;
+        let transposed = |matrix: &[f32], columns: usize| {
+            let rows = matrix.len() / columns;
+            let mut transpose = vec![0.0; matrix.len()];
+            transpose.par_chunks_exact_mut(rows).enumerate().for_each(|(column, into)| {
+                into.iter_mut().enumerate().for_each(|(row, into)| *into = matrix[row * columns + column]);
+            });
+            Quantized::new(&transpose, rows)
+        };
         let layers = weights.layers.iter().map(|layer| {
             Some([
-                Quantized::new(&layer.qkv, sizes.hidden_size)?,
-                Quantized::new(&layer.output, sizes.query_width())?,
-                Quantized::new(&layer.gate_up, sizes.hidden_size)?,
-                Quantized::new(&layer.down, sizes.intermediate_size)?,
+                transposed(&layer.qkv, sizes.hidden_size)?,
+                transposed(&layer.output, sizes.query_width())?,
+                transposed(&layer.gate_up, sizes.hidden_size)?,
+                transposed(&layer.down, sizes.intermediate_size)?,
             ])
         });
-        Some(Self { layers: layers.collect::<Option<_>>()?, head: Quantized::new(weights.head(), sizes.hidden_size)? })
+        layers.collect()
+    }
+
+    /// Rounds the matrices of a layer.
+    pub(crate) fn layer(sizes: &Architecture, layer: &LayerWeights) -> Option<[Quantized; 4]> {
+        Some([
+            Quantized::new(&layer.qkv, sizes.hidden_size)?,
+            Quantized::new(&layer.output, sizes.query_width())?,
+            Quantized::new(&layer.gate_up, sizes.hidden_size)?,
+            Quantized::new(&layer.down, sizes.intermediate_size)?,
+        ])
+    }
+
+    /// From layers that were rounded before; the output layer is rounded here.
+    pub(crate) fn of_layers(layers: Vec<[Quantized; 4]>, weights: &Weights) -> Option<Self> {
+        Some(Self { layers, head: Quantized::new(weights.head(), weights.architecture.hidden_size)? })
     }
 
     /// Of all matrices.

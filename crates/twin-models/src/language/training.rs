@@ -15,6 +15,8 @@ use super::lora::{Adapter, Group, LoraConfig, LoraConfigError};
 use super::loss::{CHUNK, LossScratch, Target};
 use super::ops::{Dropout, mix};
 use super::optimizer::{AdamW, AdamWConfig, norm};
+use super::quantized::Quantized;
+use super::session::QuantizedWeights;
 
 /// Tokens with the ones that are learned.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +78,9 @@ pub struct TrainerConfig {
     /// What may be spent on keeping activations for the backward pass. Layers for which it does not suffice are computed a
     /// second time instead.
     pub activation_memory_bytes: usize,
+    /// Compute with the frozen weights in eight bits, as they are when answers are written. It is quicker; the optimiser,
+    /// the adapter and all activations stay in f32. Without effect where the model's sizes cannot be divided into blocks.
+    pub rounded: bool,
 }
 
 impl Default for TrainerConfig {
@@ -86,6 +91,7 @@ impl Default for TrainerConfig {
             seed: 0,
             pack_tokens: 512,
             activation_memory_bytes: 512 << 20,
+            rounded: false,
         }
     }
 }
@@ -101,6 +107,8 @@ pub enum TrainError {
     UnknownToken { token: u32, vocab_size: usize },
     #[error("the adapter was made for another base model")]
     AdapterMismatch,
+    #[error("the model was loaded for answers only, with rounded weights: load all of it to train it")]
+    Rounded,
     #[error("the adapter cannot be made")]
     Lora(#[from] LoraConfigError),
     #[error("the gradient is not finite: the step was left out; lower the learning rate if it happens again")]
@@ -156,6 +164,8 @@ pub struct Trainer {
     adapter: Adapter,
     gradients: Vec<f32>,
     optimizer: AdamW,
+    /// The transposed weights, where training computes with rounded ones.
+    transposed: Option<Vec<[Quantized; 4]>>,
     /// Packs since the last step; part of the dropout's key.
     packs: u64,
     buffers: Buffers,
@@ -178,8 +188,10 @@ impl Trainer {
     /// A trainer with a fresh adapter.
     ///
     /// # Errors
-    /// [`TrainError::Lora`] when the adapter's configuration makes no sense for the model.
+    /// [`TrainError::Lora`] when the adapter's configuration makes no sense for the model, [`TrainError::Rounded`] when that
+    /// was loaded for answers only.
     pub fn new(model: Arc<Llama>, config: TrainerConfig) -> Result<Self, TrainError> {
+        model.dense_weights().ok_or(TrainError::Rounded)?;
         let adapter = Adapter::fresh(config.lora.clone(), model.sizes(), config.seed)?;
         let optimizer = AdamW::new(config.adamw, adapter.parameters());
         Ok(Self::from_parts(model, config, adapter, optimizer))
@@ -189,8 +201,9 @@ impl Trainer {
     /// as the adapter was made.
     ///
     /// # Errors
-    /// [`TrainError::AdapterMismatch`] when the adapter is of another model.
+    /// [`TrainError::AdapterMismatch`] when the adapter is of another model, [`TrainError::Rounded`] as for [`Self::new`].
     pub fn continuing(model: Arc<Llama>, mut config: TrainerConfig, start: &Adapter) -> Result<Self, TrainError> {
+        model.dense_weights().ok_or(TrainError::Rounded)?;
         if !start.fits(model.sizes()) {
             return Err(TrainError::AdapterMismatch);
         }
@@ -202,7 +215,9 @@ impl Trainer {
 
     pub(crate) fn from_parts(model: Arc<Llama>, config: TrainerConfig, adapter: Adapter, optimizer: AdamW) -> Self {
         let gradients = vec![0.0; adapter.parameters()];
-        Self { model, config, adapter, gradients, optimizer, packs: 0, buffers: Buffers::default() }
+        let dense = model.dense_weights().filter(|_| config.rounded);
+        let transposed = dense.and_then(|weights| model.install(|| QuantizedWeights::transposed(weights)));
+        Self { model, config, adapter, gradients, optimizer, transposed, packs: 0, buffers: Buffers::default() }
     }
 
     /// Adds the gradient of the examples' summed loss to what has been gathered since the last step.
@@ -288,10 +303,12 @@ impl Trainer {
         let key = mix(self.config.seed ^ mix(self.optimizer.step ^ mix(self.packs)));
         let dropout = Dropout::new(self.config.lora.dropout, key);
         self.packs += 1;
-        let Self { model, config, adapter, gradients, buffers, .. } = self;
+        let Self { model, config, adapter, gradients, transposed, buffers, .. } = self;
         let rows = Rows::packed(pack.iter().map(|example| example.token_ids.len()));
         let kept = kept_layers(model, adapter, rows.len(), config.activation_memory_bytes);
-        let decoder = Decoder { adapter: Some(adapter), dropout, ..model.decoder() };
+        let transposed = transposed.as_deref();
+        let quantized = transposed.and_then(|_| model.rounded());
+        let decoder = Decoder { adapter: Some(adapter), dropout, quantized, transposed, ..model.decoder() };
         model.install(|| buffers.run(&decoder, pack, &rows, kept, factors, gradients))
     }
 }
@@ -368,9 +385,15 @@ pub fn training_memory(model: &Llama, config: &TrainerConfig, longest: usize) ->
         (kept_layers(model, &adapter, rows, config.activation_memory_bytes), layer_bytes(model, &adapter, rows));
     let inputs = sizes.layers * rows * sizes.hidden_size * size_of::<f32>();
     let logits = CHUNK * (sizes.vocab_size + 4 * sizes.hidden_size) * size_of::<f32>();
+    // Both forms of each matrix, a byte a weight and a scale for 32 of them.
+    let rounded = if config.rounded {
+        2 * (model.parameters_per_prompt_token() + sizes.vocab_size * sizes.hidden_size)
+    } else {
+        0
+    };
     let bytes =
         adapter_buffers * adapter.parameters() * size_of::<f32>() + kept * a_layer + 4 * a_layer + inputs + logits;
-    Ok(bytes as u64)
+    Ok((bytes + rounded * 9 / 8) as u64)
 }
 
 /// How many layers can keep their activations of `rows` tokens within `memory` bytes.

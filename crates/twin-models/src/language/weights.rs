@@ -83,6 +83,18 @@ pub(crate) struct LayerWeights {
     pub(crate) down: Vec<f32>,
 }
 
+impl LayerWeights {
+    /// Frees the four matrices, of which another form is kept.
+    pub(crate) fn drop_matrices(&mut self) {
+        for matrix in [&mut self.qkv, &mut self.output, &mut self.gate_up, &mut self.down] {
+            *matrix = Vec::new();
+        }
+    }
+}
+
+/// What is done with each layer as soon as it is read.
+pub(crate) type EachLayer<'a> = &'a mut dyn FnMut(&Architecture, &mut LayerWeights);
+
 /// All weights of a decoder.
 #[derive(Clone)]
 pub(crate) struct Weights {
@@ -105,7 +117,7 @@ impl Weights {
     ///
     /// # Errors
     /// When a tensor is missing, has another shape or cannot be read, or the model is no plain Llama.
-    pub(crate) fn from_gguf(file: &mut GgufFile, path: &Path) -> Result<Self, LoadModelError> {
+    pub(crate) fn from_gguf(file: &mut GgufFile, path: &Path, each: EachLayer<'_>) -> Result<Self, LoadModelError> {
         let architecture =
             gguf_architecture(file).map_err(|source| LoadModelError::Architecture { path: path.to_owned(), source })?;
         let head = file.has("output.weight").then_some("output.weight");
@@ -120,7 +132,7 @@ impl Weights {
                 _ => weights,
             })
         };
-        Self::read(architecture, head.is_some(), &mut read)
+        Self::read(architecture, head.is_some(), &mut read, each)
             .map_err(|source| LoadModelError::Gguf { path: path.to_owned(), source })
     }
 
@@ -128,7 +140,7 @@ impl Weights {
     ///
     /// # Errors
     /// As [`Self::from_gguf`].
-    pub(crate) fn from_folder(folder: &Path) -> Result<Self, LoadModelError> {
+    pub(crate) fn from_folder(folder: &Path, each: EachLayer<'_>) -> Result<Self, LoadModelError> {
         let config_path = folder.join("config.json");
         let text = read_file(&config_path)?;
         let config: HubConfig = serde_json::from_slice(&text)
@@ -159,13 +171,14 @@ impl Weights {
             }
             Ok(weights)
         };
-        Self::read(architecture, head.is_some(), &mut read)
+        Self::read(architecture, head.is_some(), &mut read, each)
     }
 
     fn read<E>(
         architecture: Architecture,
         has_head: bool,
         read: &mut impl FnMut(Tensor, &[usize]) -> Result<Vec<f32>, E>,
+        each: EachLayer<'_>,
     ) -> Result<Self, E> {
         use LayerTensor::{
             AttentionNorm, Down, Gate, Key, KeyBias, KeyNorm, MlpNorm, Output, PostAttentionNorm, PostMlpNorm, Query,
@@ -195,7 +208,7 @@ impl Weights {
                 parts.into_iter().map(|(tensor, width)| read(tensor, &[width])).collect::<Result<Vec<_>, _>>()
             };
             let qkv_bias = variant.qkv_bias.then(&mut bias).transpose()?.map(|parts| parts.concat());
-            layers.push(LayerWeights {
+            let mut layer = LayerWeights {
                 attention_norm: read(AttentionNorm, &[hidden])?,
                 qkv_bias,
                 qk_norm,
@@ -205,7 +218,9 @@ impl Weights {
                 mlp_norm: read(MlpNorm, &[hidden])?,
                 gate_up,
                 down: read(Down, &[hidden, intermediate])?,
-            });
+            };
+            each(&architecture, &mut layer);
+            layers.push(layer);
         }
         let final_norm = read(Tensor::FinalNorm, &[hidden])?;
         let head = has_head.then(|| read(Tensor::Head, &[vocab, hidden])).transpose()?;

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 use twin_domain::{CancelFlag, ChatMessage};
 use twin_models::language::{
-    Adapter, Batch, DecodePrecision, FinishReason, GenerateError, GenerateRequest, Generation, Input, LanguageModel,
-    Listener, Llama, LoadOptions, LoraConfig, Sampling, ScriptedModel, Trainer, TrainerConfig,
+    Adapter, Batch, DecodePrecision, ExportError, ExportFormat, FinishReason, GenerateError, GenerateRequest,
+    Generation, Input, LanguageModel, Listener, Llama, LoadOptions, LoraConfig, Sampling, ScriptedModel, TrainError,
+    Trainer, TrainerConfig,
 };
 
 use crate::tiny;
@@ -239,6 +240,27 @@ fn several_conversations_are_remembered_within_the_budget() {
     let [of_first, of_second] = ask_both(&load(None));
     assert!(of_first > first.len() / 2 && of_second > second.len() / 2, "{of_first}, {of_second}");
     assert_eq!(ask_both(&load(Some(0))), [0, 0]);
+}
+
+#[test]
+fn a_model_for_answers_only_answers_alike_and_refuses_the_rest() {
+    let folder = TempDir::new().unwrap();
+    tiny::write_folder(folder.path());
+    let load = |answers_only| {
+        let options = LoadOptions { answers_only, ..tiny::options(DecodePrecision::Q8) };
+        Arc::new(Llama::load(folder.path(), options).unwrap())
+    };
+    let (whole, answers_only) = (load(false), load(true));
+    let request = ask("what weaves algebra?", drawn(40));
+    assert_eq!(answer(&*whole, &request).text, answer(&*answers_only, &request).text);
+    let example = tiny::example(60, 3);
+    let nll = |model: &Llama| model.nll(None, &example.token_ids, &example.loss_mask).unwrap().nats;
+    let (exact, rounded) = (nll(&whole), nll(&answers_only));
+    assert!((rounded / exact - 1.0).abs() < 0.01, "{exact} became {rounded}");
+    assert!(matches!(Trainer::new(Arc::clone(&answers_only), TrainerConfig::default()), Err(TrainError::Rounded)));
+    let exported = answers_only.export(None, folder.path(), &folder.path().join("out"), ExportFormat::Safetensors);
+    assert!(matches!(exported, Err(ExportError::Rounded)));
+    assert!(!folder.path().join("out").exists());
 }
 
 #[test]

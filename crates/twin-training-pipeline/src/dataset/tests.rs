@@ -180,6 +180,13 @@ fn writing_tasks_take_forms_and_documents_in_turn() {
         }
     }
     assert_eq!(tasks, maker.tasks(&documents, &forms, 10), "the same documents give the same tasks");
+    // A post, an abstract and a thread are of the same opening: no document has more than one of them.
+    let openings = maker.tasks(&documents, &[Form::Post, Form::Abstract, Form::Thread], 10);
+    let made: Vec<_> = openings.iter().map(|task| (task.form, task.title.as_str())).collect();
+    assert_eq!(
+        made,
+        [(Form::Post, "Post 1"), (Form::Abstract, "Post 2 (abstract)"), (Form::Thread, "Post 3 (thread)")]
+    );
     // There is one post in each document and no more.
     assert_eq!(maker.tasks(&documents, &[Form::Post], 10).len(), 3);
     let short = stored(&author, 4, "Hardly any words.", vec![]);

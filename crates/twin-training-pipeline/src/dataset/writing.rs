@@ -1,10 +1,12 @@
 //! What is to be written so that ways of writing can be compared: requests made by rule from a held-out document, each with
 //! what the author wrote in that place.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use twin_domain::feature_store::StoredDocument;
 use twin_models::prompt::Request;
-use twin_style::text::{prose, word_count};
+use twin_style::text::{prose, word_count, words};
 
 use super::outline::{self, Outline};
 use super::questions::{self, Rarity};
@@ -12,6 +14,12 @@ use super::{DatasetConfig, opening};
 
 /// What the author wrote has to have so many words of prose, or there is nothing to compare with.
 const MIN_WORDS: usize = 40;
+
+/// Places have words in common when so many in a row stand in both.
+const RUN: usize = 8;
+
+/// The share of a place's runs that may stand in places before it: two forms often ask for the same words of a document.
+const MAX_SHARED: f64 = 0.1;
 
 /// A kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,6 +33,10 @@ pub enum Form {
     Continuation,
     /// The answer to a question: a heading that asks, or what a telling sentence answers.
     Answer,
+    /// A thread of short posts on the subject of a post.
+    Thread,
+    /// What a post is about, in a few sentences; half as long as the others.
+    Abstract,
 }
 
 impl Form {
@@ -35,6 +47,8 @@ impl Form {
             Self::Section => "section",
             Self::Continuation => "continuation",
             Self::Answer => "answer",
+            Self::Thread => "thread",
+            Self::Abstract => "abstract",
         }
     }
 }
@@ -69,17 +83,20 @@ impl<'a> TaskMaker<'a> {
         Self { rarity, max_tokens, config: DatasetConfig::default(), count_tokens }
     }
 
-    /// `count` tasks of these forms in turn, each from another document as long as there are any, then a second one from the
-    /// first document and so on. The same documents give the same tasks.
+    /// At most `count` tasks of these forms in turn, each from another document as long as there are any, then a second one
+    /// from the first document and so on. What the author wrote for one is not what was written for another: the same words
+    /// twice are no second observation, and look like a text that repeats itself. The same documents give the same tasks.
     pub(crate) fn tasks(&self, documents: &[StoredDocument], forms: &[Form], count: usize) -> Vec<WritingTask> {
         let mut queues: Vec<Vec<WritingTask>> = forms
             .iter()
             .map(|form| in_rounds(documents.iter().map(|stored| self.of_document(stored, *form))))
             .collect();
         queues.iter_mut().for_each(|queue| queue.reverse());
-        let mut tasks = Vec::new();
+        let (mut tasks, mut places) = (Vec::new(), Places::default());
         while tasks.len() < count && queues.iter().any(|queue| !queue.is_empty()) {
-            tasks.extend(queues.iter_mut().filter_map(Vec::pop));
+            for queue in &mut queues {
+                tasks.extend(std::iter::from_fn(|| queue.pop()).find(|task| places.is_new(&task.real)));
+            }
         }
         tasks.truncate(count);
         tasks
@@ -91,6 +108,8 @@ impl<'a> TaskMaker<'a> {
             Form::Section => self.sections(stored),
             Form::Continuation => self.continuations(stored),
             Form::Answer => self.answers(stored),
+            Form::Thread => self.about(stored, form),
+            Form::Abstract => self.about(stored, form),
         };
         tasks.into_iter().filter(|task| word_count(&prose(&task.real)) >= MIN_WORDS).collect()
     }
@@ -99,6 +118,17 @@ impl<'a> TaskMaker<'a> {
         let title = stored.document.info.title.clone();
         let real = opening(stored, self.max_tokens, self.count_tokens);
         vec![WritingTask { form: Form::Post, request: Request::WritePost { title: title.clone() }, title, real }]
+    }
+
+    /// What is written about a whole post. What the author wrote in that place is its opening, which says what it is about.
+    fn about(&self, stored: &StoredDocument, form: Form) -> Vec<WritingTask> {
+        let title = stored.document.info.title.clone();
+        let (request, length) = match form {
+            Form::Abstract => (Request::WriteAbstract { title: title.clone() }, self.max_tokens / 2),
+            _ => (Request::WriteThread { title: title.clone() }, self.max_tokens),
+        };
+        let real = opening(stored, length, self.count_tokens);
+        vec![WritingTask { form, title: format!("{title} ({})", form.label()), request, real }]
     }
 
     fn sections(&self, stored: &StoredDocument) -> Vec<WritingTask> {
@@ -165,6 +195,24 @@ impl<'a> TaskMaker<'a> {
         );
         tasks.extend(made.into_iter().map(|made| task(made.question, text[made.passage].to_owned())));
         tasks
+    }
+}
+
+/// The words of the places that were taken.
+#[derive(Default)]
+struct Places(HashSet<Vec<String>>);
+
+impl Places {
+    /// Whether hardly any of these words were taken; then they are from now on.
+    fn is_new(&mut self, text: &str) -> bool {
+        let words: Vec<String> = words(&prose(text)).collect();
+        let runs = words.windows(RUN.min(words.len()).max(1));
+        let known = runs.clone().filter(|run| self.0.contains(*run)).count();
+        let is_new = known as f64 <= MAX_SHARED * runs.len() as f64;
+        if is_new {
+            self.0.extend(runs.map(<[String]>::to_vec));
+        }
+        is_new
     }
 }
 

@@ -285,7 +285,9 @@ fn grounding(text: &str, given: &[ChatMessage]) -> Grounding {
 fn retrieve(evaluation: &Evaluation<'_>, corpus: &Corpus, request: &Request) -> Result<Vec<Passage>, EvaluateError> {
     let text = match request {
         Request::Ask { question } => question.clone(),
-        Request::WritePost { title } => title.clone(),
+        Request::WritePost { title } | Request::WriteThread { title } | Request::WriteAbstract { title } => {
+            title.clone()
+        }
         Request::WriteSection { title, heading } => format!("{title} {heading}"),
         Request::Continue { opening } => opening.clone(),
     };

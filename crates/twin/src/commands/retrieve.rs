@@ -29,7 +29,7 @@ pub async fn run(wiring: &Wiring, arguments: RetrieveArguments) -> anyhow::Resul
     };
     let count = |text: &str| embedder.count_tokens(text);
     let model = match config.expansion {
-        Expansion::Model => Some(wiring.language_model().await?),
+        Expansion::Model => Some(wiring.local_answering_model().await?),
         Expansion::Off | Expansion::Rules => None,
     };
     let corpus = Corpus {

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use twin_domain::{CancelFlag, ChatMessage};
 use twin_models::language::{
     Adapter, GenerateError, GenerateRequest, Generation, Input, LanguageModel, Listener, Llama, LoraConfig, Sampling,
-    Trainer, TrainerConfig,
 };
 
 use super::train::{load_average, peak_memory};
@@ -32,6 +31,8 @@ const NEW_TOKENS: usize = 64;
 /// Tokens of passages in a prompt, and of the answer before the next question.
 const PASSAGES: usize = 900;
 const ANSWER: usize = 40;
+/// Tokens of the text whose perplexity is taken.
+const TEXT: usize = 400;
 /// Voices in the batch that has several.
 const VOICES: usize = 4;
 
@@ -45,6 +46,9 @@ struct Figures {
     /// Seconds to the first token of an answer from passages, and of the next answer in the same conversation.
     first_token_cold: f64,
     first_token_next: f64,
+    /// Of the sample posts, as the model is when it answers: what rounding costs.
+    #[serde(default)]
+    perplexity: Option<f64>,
     peak_memory_mb: Option<u64>,
 }
 
@@ -98,7 +102,7 @@ struct Report {
 }
 
 pub async fn run(wiring: &Wiring, arguments: GenerateBenchArguments) -> anyhow::Result<bool> {
-    let model = wiring.language_model().await?;
+    let model = wiring.local_answering_model().await?;
     let (models, name) = (Arc::clone(&wiring.models), wiring.config.models.base.clone());
     let (progress, cancel, json) = (Arc::clone(&wiring.progress), wiring.cancel.clone(), wiring.json);
     blocking(move || -> anyhow::Result<bool> {
@@ -106,7 +110,7 @@ pub async fn run(wiring: &Wiring, arguments: GenerateBenchArguments) -> anyhow::
         let burner = arguments.busy.then(Burner::start);
         let mut report = measure(&model, arguments.busy)?;
         report.peer = match (&arguments.peer_command, &arguments.peer) {
-            (Some(command), _) => Some(run_peer(command, &file, &report)?),
+            (Some(command), _) => Some(run_peer(command, &file, &report, &text(&model)?)?),
             (None, Some(path)) => Some(
                 serde_json::from_slice(&fs_err::read(path)?)
                     .with_context(|| format!("`{}` does not have a peer's figures", path.display()))?,
@@ -144,6 +148,9 @@ fn measure(model: &Arc<Llama>, busy: bool) -> anyhow::Result<Report> {
     model.guess_ahead(true);
     let question_tokens = questions(model, &mut figures)?;
     let guessing = guessing(model)?;
+    let text = text(model)?;
+    let nll = model.nll(None, &text, &vec![true; text.len()])?;
+    figures.perplexity = Some((nll.nats / nll.tokens as f64).exp());
     figures.peak_memory_mb = peak_memory();
     let (memory, products) = (model.memory_rate(), model.matmul_rate());
     let parameters = model.info().parameters;
@@ -220,6 +227,13 @@ fn passages(model: &Llama, skip: usize) -> anyhow::Result<String> {
     let tokens = model.encode(&text)?;
     let from = (skip * PASSAGES).min(tokens.len().saturating_sub(PASSAGES));
     Ok(model.decode(&tokens[from..tokens.len().min(from + PASSAGES)])?)
+}
+
+/// The beginning of the sample posts.
+fn text(model: &Llama) -> anyhow::Result<Vec<u32>> {
+    let mut tokens = model.encode(&crate::commands::quickstart::sample_texts().join("\n\n"))?;
+    tokens.truncate(TEXT);
+    Ok(tokens)
 }
 
 /// What guessing ahead brings where an answer quotes its passages.
@@ -302,9 +316,8 @@ fn throughput(model: &Arc<Llama>) -> anyhow::Result<Vec<Throughput>> {
 }
 
 /// An adapter as large as a trained one; what it says does not matter here.
-fn voice(model: &Arc<Llama>, seed: u64) -> anyhow::Result<Arc<Adapter>> {
-    let config = TrainerConfig { lora: LoraConfig::default(), seed, ..TrainerConfig::default() };
-    Ok(Arc::new(Trainer::new(Arc::clone(model), config)?.adapter().clone()))
+fn voice(model: &Llama, seed: u64) -> anyhow::Result<Arc<Adapter>> {
+    Ok(Arc::new(model.untrained_adapter(LoraConfig::default(), seed)?))
 }
 
 /// A thread that does nothing but take a core's time.
@@ -335,8 +348,8 @@ impl Drop for Burner {
     }
 }
 
-/// Runs the peer on the same file, with as many threads and prompts of the same lengths.
-fn run_peer(command: &str, file: &Path, report: &Report) -> anyhow::Result<Peer> {
+/// Runs the peer on the same file, with as many threads, prompts of the same lengths and the same text.
+fn run_peer(command: &str, file: &Path, report: &Report, text: &[u32]) -> anyhow::Result<Peer> {
     let mut words = command.split_whitespace();
     let program = words.next().context("--peer-command is empty")?;
     let [first, next] = report.question_tokens;
@@ -344,6 +357,7 @@ fn run_peer(command: &str, file: &Path, report: &Report) -> anyhow::Result<Peer>
         .args(words)
         .arg(file)
         .args([report.threads, first, next, ANSWER].map(|number| number.to_string()))
+        .arg(serde_json::to_string(text)?)
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("could not run `{program}`"))?;
@@ -376,6 +390,9 @@ fn print(report: &Report) {
     compare(&format!("first token, {first} tokens of question"), figures.first_token_cold, cold, "s");
     let again = other(|figures| Some(figures.first_token_next));
     compare(&format!("first token, next question ({next})"), figures.first_token_next, again, "s");
+    if let Some(perplexity) = figures.perplexity {
+        compare("perplexity of the sample posts", perplexity, other(|figures| figures.perplexity), "");
+    }
     if let Some(peak) = figures.peak_memory_mb {
         let theirs = other(|figures| figures.peak_memory_mb.map(|peak| peak as f64));
         compare("peak memory", peak as f64, theirs, "MB");
@@ -401,8 +418,9 @@ fn print(report: &Report) {
 }
 
 fn compare(what: &str, ours: f64, theirs: Option<f64>, unit: &str) {
-    let digits = if unit == "s" { 3 } else { 1 };
+    let digits = if matches!(unit, "s" | "") { 3 } else { 1 };
+    let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
     let beside =
         theirs.map_or(String::new(), |theirs| format!(" beside {theirs:.digits$} ({:.2} times)", ours / theirs));
-    output::line(format!("{what}: {ours:.digits$} {unit}{beside}"));
+    output::line(format!("{what}: {ours:.digits$}{unit}{beside}"));
 }

@@ -148,7 +148,7 @@ pub async fn run(wiring: &Wiring, arguments: BenchRetrievalArguments) -> anyhow:
         .with_context(|| format!("`{}` is not a suite of collections", file.display()))?;
     let data = arguments.data.clone().unwrap_or_else(|| suite.data.clone());
     let embedder = wiring.embedder().await?;
-    let model = if arguments.expand_by_model { Some(wiring.language_model().await?) } else { None };
+    let model = if arguments.expand_by_model { Some(wiring.local_answering_model().await?) } else { None };
     let view = feature_view(embedder.as_ref(), &wiring.ingest_options());
     let mut collections = Vec::new();
     for spec in &suite.collections {

@@ -29,7 +29,7 @@ pub use self::encoding::decode_page;
 pub use self::privacy::Masked;
 
 /// The version of the rules in this module; part of every feature view. Raise it when any of them changes what comes out.
-pub const CLEANER: &str = "clean-4";
+pub const CLEANER: &str = "clean-5";
 
 /// No honest page takes longer.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -215,7 +215,7 @@ fn from_html(page: &Page) -> Result<CleanedDocument, Rejection> {
     } else {
         html::parse(&page.body).and_then(|parsed| {
             let is_listing = page.hints.crawled && html::is_listing(&parsed);
-            if is_listing { Err(Rejection::Listing) } else { html::extract(parsed, url.as_ref()) }
+            if is_listing { Err(Rejection::Listing) } else { Ok(html::extract(parsed, url.as_ref())) }
         })
     };
     if matches!(from_page, Err(Rejection::Listing)) {

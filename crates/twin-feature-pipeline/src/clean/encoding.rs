@@ -82,8 +82,8 @@ fn declared(bytes: &[u8]) -> Option<String> {
 
 fn checked(text: String) -> Result<String, Rejection> {
     let characters = text.chars().count();
-    let control = text.chars().filter(|c| c.is_control() && !"\t\n\r\u{c}\u{85}".contains(*c)).count();
-    let replaced = text.chars().filter(|c| *c == char::REPLACEMENT_CHARACTER).count();
+    let control = control_characters(text.as_bytes());
+    let replaced = text.matches(char::REPLACEMENT_CHARACTER).count();
     if text.contains('\0') {
         Err(not_text("it has zero bytes".to_owned()))
     } else if control * 100 > characters {
@@ -93,6 +93,15 @@ fn checked(text: String) -> Result<String, Rejection> {
     } else {
         Ok(text)
     }
+}
+
+/// Characters that no text has, in UTF-8: byte by byte, as each page is looked through.
+fn control_characters(text: &[u8]) -> usize {
+    let is_control = |byte: u8| (byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r' | 0xc)) || byte == 0x7f;
+    let one_byte = text.iter().filter(|byte| is_control(**byte)).count();
+    let pairs = text.iter().zip(text.iter().skip(1));
+    let two_bytes = pairs.filter(|(a, b)| **a == 0xc2 && matches!(**b, 0x80..=0x9f) && **b != 0x85).count();
+    one_byte + two_bytes
 }
 
 fn not_text(problem: String) -> Rejection {
@@ -117,6 +126,13 @@ mod tests {
         for bytes in [b"a\0b".as_slice(), &noise, b"\x01\x02\x03\x04abc", b"\x89PNG\r\n\x1a\n\0\0"] {
             assert!(matches!(decode_file(bytes), Err(Rejection::NotText { .. })), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn control_characters_are_counted() {
+        let all: String = (0..0x3000).filter_map(char::from_u32).collect();
+        let expected = all.chars().filter(|c| c.is_control() && !"\t\n\r\u{c}\u{85}".contains(*c)).count();
+        assert_eq!(control_characters(all.as_bytes()), expected);
     }
 
     #[test]

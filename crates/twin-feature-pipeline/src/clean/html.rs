@@ -13,6 +13,7 @@ use crate::page::Hints;
 
 mod main_text;
 mod metadata;
+mod trees;
 
 /// Deeper pages are not articles. Parsing is quadratic in depth: half a megabyte of `<ul><li>` takes a minute and a half
 /// (html5ever issue 788).
@@ -31,20 +32,20 @@ pub(crate) struct Extracted {
 }
 
 /// Finds the main text of a page. Runs long on large pages, so it belongs on a thread of its own.
-pub(crate) fn extract(mut page: Html, url: Option<&Url>) -> Result<Extracted, Rejection> {
+pub(crate) fn extract(mut page: Html, url: Option<&Url>) -> Extracted {
     let canonical = url.and_then(|url| canonical(&page, url));
     let language = attribute(&page, "html[lang]", "lang");
     let hints = metadata::read(&page);
     remove_unseen(&mut page);
-    let text = to_markdown(&main_text::find(&page, &page.html(), url)?)?;
-    Ok(Extracted { hints, canonical, language, text })
+    let text = to_markdown(&main_text::find(&page, url));
+    Extracted { hints, canonical, language, text }
 }
 
 /// Turns a piece of HTML, all of which is text of the post, into Markdown.
 pub(crate) fn convert(html: &str) -> Result<String, Rejection> {
     let mut page = parse(html)?;
     remove_unseen(&mut page);
-    to_markdown(&page.html())
+    Ok(to_markdown(&page))
 }
 
 /// The feeds that a page announces (`<link rel=alternate>`), in its order; feeds of comments are left out.
@@ -113,13 +114,13 @@ pub(crate) fn one_line_of(element: &ElementRef<'_>) -> String {
 /// Parses piece by piece and stops at a bomb. The depth is that of the tree, not of the tags: only the parser knows which
 /// tags nest.
 pub(crate) fn parse(html: &str) -> Result<Html, Rejection> {
-    let visible = html.replace(is_invisible, "");
     let mut parser = driver::parse_document(HtmlTreeSink::new(Html::new_document()), ParseOpts::default());
     let mut seen = 0;
-    let mut rest = visible.as_str();
+    let mut rest = html;
     while !rest.is_empty() {
         let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
-        parser.process(piece.into());
+        let is_plain = piece.is_ascii() || !piece.contains(is_invisible);
+        parser.process(if is_plain { piece.into() } else { piece.replace(is_invisible, "").into() });
         rest = after;
         seen = inspect(&parser.tokenizer.sink.sink, seen)?;
     }
@@ -147,11 +148,8 @@ pub(crate) fn is_invisible(character: char) -> bool {
 /// Takes out scripts, hidden elements (text for machines, often meant to mislead them), buttons (also the links that
 /// newsletters dress as such) and the marks beside headings.
 fn remove_unseen(page: &mut Html) {
-    const UNSEEN: &str = "script:not([type='application/ld+json']), style, template, noscript, iframe, object, svg, \
-         form, button, .button-wrapper, .subscription-widget-wrap, [hidden], [aria-hidden=true], .headerlink, .anchorjs-link, .sr-only, .visually-hidden";
-    let mut unseen: Vec<_> = select(page, UNSEEN).map(|element| element.id()).collect();
-    unseen.extend(select(page, "[style]").filter(is_styled_away).map(|element| element.id()));
-    unseen.extend(select(page, "a[href^='#']").filter(is_anchor_mark).map(|element| element.id()));
+    let elements = page.tree.root().descendants().filter_map(ElementRef::wrap);
+    let unseen: Vec<_> = elements.filter(is_unseen).map(|element| element.id()).collect();
     for id in unseen {
         if let Some(mut node) = page.tree.get_mut(id) {
             node.detach();
@@ -159,8 +157,24 @@ fn remove_unseen(page: &mut Html) {
     }
 }
 
-fn is_styled_away(element: &ElementRef<'_>) -> bool {
-    let style = element.attr("style").unwrap_or_default().to_ascii_lowercase().replace(char::is_whitespace, "");
+/// Looks at each attribute once; selectors for all of this would take longer than parsing.
+fn is_unseen(element: &ElementRef<'_>) -> bool {
+    const CLASSES: [&str; 6] =
+        ["button-wrapper", "subscription-widget-wrap", "headerlink", "anchorjs-link", "sr-only", "visually-hidden"];
+    let name = element.value().name();
+    matches!(name, "script" | "style" | "template" | "noscript" | "iframe" | "object" | "svg" | "form" | "button")
+        || element.value().attrs().any(|(attribute, value)| match attribute {
+            "hidden" => true,
+            "aria-hidden" => value == "true",
+            "class" => value.split_ascii_whitespace().any(|class| CLASSES.contains(&class)),
+            "style" => is_styled_away(value),
+            "href" => name == "a" && value.starts_with('#') && is_anchor_mark(element),
+            _ => false,
+        })
+}
+
+fn is_styled_away(style: &str) -> bool {
+    let style = style.to_ascii_lowercase().replace(char::is_whitespace, "");
     ["display:none", "visibility:hidden", "font-size:0;", "opacity:0;"].iter().any(|hiding| style.contains(hiding))
 }
 
@@ -187,7 +201,7 @@ pub(crate) fn select<'a>(page: &'a Html, selector: &'static str) -> impl Iterato
     found.unwrap_or_default().into_iter()
 }
 
-fn to_markdown(html: &str) -> Result<String, Rejection> {
+fn to_markdown(page: &Html) -> String {
     let options = htmd::options::Options {
         bullet_list_marker: htmd::options::BulletListMarker::Dash,
         ul_bullet_spacing: 1,
@@ -196,14 +210,16 @@ fn to_markdown(html: &str) -> Result<String, Rejection> {
     };
     let skipped = vec!["script", "style", "head", "img", "picture", "video", "audio"];
     let converter = htmd::HtmlToMarkdown::builder().options(options).skip_tags(skipped).build();
-    let markdown = converter.convert(html).map_err(|error| Rejection::NoMainText { problem: error.to_string() })?;
-    Ok(super::markdown::clean(&unescaped(&markdown)))
+    super::markdown::clean(&unescaped(converter.tree_to_markdown(&trees::for_markdown(page))))
 }
 
 /// Takes back escapes that change nothing: they would be strange punctuation in a text that is read, embedded and learnt
 /// from. What stays escaped is what Markdown would otherwise take for markup.
-fn unescaped(markdown: &str) -> String {
-    let code = super::markdown::code_ranges(markdown);
+fn unescaped(markdown: String) -> String {
+    if !markdown.contains('\\') {
+        return markdown;
+    }
+    let code = super::markdown::code_ranges(&markdown);
     let mut code = code.iter().peekable();
     let bytes = markdown.as_bytes();
     let mut text = String::with_capacity(markdown.len());

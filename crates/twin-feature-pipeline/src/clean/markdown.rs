@@ -40,7 +40,7 @@ pub(crate) fn check_nesting(text: &str) -> Result<(), Rejection> {
 pub(crate) fn clean(body: &str) -> String {
     let text = body.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
     let text = without_comments(text);
-    let text = without_trailing_spaces(&text);
+    let text = without_trailing_spaces(text);
     let start = text.find(|c| c != '\n').unwrap_or(text.len());
     // The first line may be indented code, so only whole empty lines go.
     format!("{}\n", text[start..].trim_end())
@@ -49,6 +49,9 @@ pub(crate) fn clean(body: &str) -> String {
 /// The title in a leading first-level heading and the text after it. The title is kept as a field of the document, so
 /// that the text is the author's prose from its first byte.
 pub(crate) fn leading_title(text: &str) -> Option<(String, &str)> {
+    // Most texts have no such line anywhere and need not be parsed.
+    let mut lines = text.lines().map(|line| line.trim_start());
+    lines.find(|line| (line.starts_with('#') && !line.starts_with("##")) || line.starts_with('='))?;
     let mut events = Parser::new_ext(text, options()).into_offset_iter();
     let (Event::Start(Tag::Heading { level: pulldown_cmark::HeadingLevel::H1, .. }), range) = events.next()? else {
         return None;
@@ -149,8 +152,11 @@ fn with_fewer_comments(text: &str) -> String {
 }
 
 /// Takes spaces off line ends outside code. Two or more before a line of text are a hard line break and stay as two.
-fn without_trailing_spaces(text: &str) -> String {
-    let code: Vec<Range<usize>> = code_ranges(text);
+fn without_trailing_spaces(text: String) -> String {
+    if !text.contains(" \n") && !text.contains("\t\n") && !text.ends_with([' ', '\t']) {
+        return text;
+    }
+    let code: Vec<Range<usize>> = code_ranges(&text);
     let mut code = code.iter().peekable();
     let mut cleaned = String::with_capacity(text.len());
     let mut at = 0;

@@ -131,9 +131,15 @@ impl Said {
 
     /// Elements that are marked as the day, the author or a tag.
     fn marked(&mut self, element: &ElementRef<'_>) {
-        let property = element.attr("itemprop").unwrap_or_default();
-        let rel = element.attr("rel").unwrap_or_default();
-        let classes = element.attr("class").unwrap_or_default();
+        let (mut property, mut rel, mut classes) = ("", "", "");
+        for (name, value) in element.value().attrs() {
+            match name {
+                "itemprop" => property = value,
+                "rel" => rel = value,
+                "class" => classes = value,
+                _ => {}
+            }
+        }
         if property.is_empty() && rel.is_empty() && classes.is_empty() {
             return;
         }

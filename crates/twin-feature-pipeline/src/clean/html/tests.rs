@@ -68,16 +68,8 @@ fn pages_say_where_they_belong() {
 fn every_selector_of_this_file_is_valid() {
     let source = include_str!("../html.rs");
     // `select` takes an invalid selector for one that matches nothing, so validity is held here.
-    let page = parse("<html lang=en><link rel=canonical href=x><link rel=alternate href=x><title>t</title><p style=x><a href=#x>#</a><p hidden>").unwrap();
-    for selector in [
-        "html[lang]",
-        "link[rel~=canonical][href]",
-        "link[rel~=alternate][href]",
-        "title",
-        "[style]",
-        "a[href^='#']",
-        "[hidden]",
-    ] {
+    let page = parse("<html lang=en><link rel=canonical href=x><link rel=alternate href=x><title>t</title>").unwrap();
+    for selector in ["html[lang]", "link[rel~=canonical][href]", "link[rel~=alternate][href]", "title"] {
         assert!(source.contains(selector), "{selector}");
         assert_eq!(select(&page, selector).count(), 1, "{selector}");
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::clean::html::{parse, remove_unseen};
 
 /// What is kept of an article with `part` in it, as text.
 fn check(part: &str, expected: &str) {
@@ -11,7 +12,7 @@ fn check(part: &str, expected: &str) {
         prose(2)
     );
     let page = parse(&html).unwrap();
-    let found = parse(&find(&page, &page.html(), Some(&url)).unwrap()).unwrap();
+    let found = find(&page, Some(&url));
     let text = found.root_element().text().collect::<Vec<_>>().join(" ");
     let rest: Vec<&str> = text.split_whitespace().filter(|word| !word.starts_with("word")).collect();
     assert_eq!(rest.join(" "), expected, "{part}");
@@ -52,7 +53,19 @@ fn the_prose_under_the_title_is_put_back() {
         paragraph.repeat(4)
     );
     let page = parse(&html).unwrap();
-    let found = find(&page, &page.html(), None).unwrap();
+    let found = find(&page, None).html();
     assert_eq!(found.matches(sentence).count(), 1, "{found}");
     assert!(!found.contains("Not this one"), "{found}");
+}
+
+#[test]
+fn a_page_without_a_body_has_no_text() {
+    let check = |html: &str, expected: &str| {
+        let mut page = parse(html).unwrap();
+        remove_unseen(&mut page);
+        let found = find(&page, None);
+        assert_eq!(found.root_element().text().collect::<String>().trim(), expected, "{html}");
+    };
+    check("<frameset><frame src=a><frame src=b></frameset>", "");
+    check("", "");
 }

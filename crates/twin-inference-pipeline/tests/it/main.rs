@@ -2,7 +2,7 @@
 
 /// Questions and drafts on the API of the chat page: events, citations, abstaining, follow-ups.
 mod chat;
-/// What is kept of conversations, also of those that were broken off.
+/// What is kept of conversations.
 mod conversations;
 /// The house that the tests are in.
 mod fixture;
@@ -18,5 +18,7 @@ mod openai;
 mod pressure;
 /// Promoting, rolling back, splitting and shadowing under readers.
 mod releases;
+/// Answers of the chat page whose reader leaves, comes back, stalls or says stop.
+mod resume;
 /// What is kept and counted of answers.
 mod sight;

@@ -6,6 +6,8 @@ mod chat;
 mod conversations;
 /// The house that the tests are in.
 mod fixture;
+/// Requests that nobody should send: every field with every kind of nonsense.
+mod fuzz;
 /// Host names, origins, keys, limits, headers, and text that attacks the page.
 mod guard;
 /// The sockets: stopping, slow and vanished clients.

@@ -20,6 +20,7 @@ use twin_domain::{CancelFlag, Digest};
 use self::limits::Limiter;
 use self::metrics::Metrics;
 use self::openai::ApiError;
+use self::runs::Runs;
 use crate::generator::{Permit, SubmitError};
 use crate::twins::{Answer, AnswerError, AnswerRequest, Event, Twins, spoken};
 
@@ -39,6 +40,7 @@ mod openai;
 mod openapi;
 mod pages;
 mod releases;
+mod runs;
 mod spans;
 mod traces;
 mod view;
@@ -119,6 +121,8 @@ pub struct ServerState {
     ending: CancellationToken,
     /// Answers that are being written, whether or not somebody still reads them.
     answers: TaskTracker,
+    /// Those of the chat page, which outlive their readers for a while.
+    runs: Arc<Runs>,
     /// Routes of another pipeline that ask for the key, and its pages, which do not.
     others: Option<Box<(Router<Self>, Router<Self>)>>,
 }
@@ -134,6 +138,7 @@ impl ServerState {
             stopping: CancellationToken::new(),
             ending: CancellationToken::new(),
             answers: TaskTracker::new(),
+            runs: Arc::default(),
             others: None,
         }
     }
@@ -149,6 +154,7 @@ impl ServerState {
         let admitted = self.twins.admit().inspect(|_| self.metrics.admitted(self.twins.generator.admitted()));
         admitted.map_err(|error| {
             self.metrics.rejected();
+            self.runs.give_way();
             match error {
                 // One place is free when one answer is done.
                 SubmitError::Full { .. } => ApiError::too_many(error.to_string(), self.metrics.usual_seconds()),
@@ -235,6 +241,7 @@ pub fn router(state: ServerState) -> Router {
         .route("/api/chat", post(api::chat))
         .route("/api/conversations", get(api::conversations))
         .route("/api/conversations/{id}", get(api::conversation).delete(api::delete_conversation))
+        .route("/api/conversations/{id}/answer", get(api::follow_answer).delete(api::stop_answer))
         .route("/api/outcomes", post(releases::outcome))
         .route("/api/releases", get(releases::all))
         .route("/api/traces", get(traces::list))

@@ -58,6 +58,8 @@ pub struct InferenceConfig {
     pub deadline_seconds: u64,
     /// A reader who takes nothing for so many seconds counts as gone.
     pub reader_seconds: u64,
+    /// An answer on the chat page goes on for so many seconds without a reader, and can be read so long after its end.
+    pub resume_seconds: u64,
 }
 
 impl Default for InferenceConfig {
@@ -74,6 +76,7 @@ impl Default for InferenceConfig {
             adapters: 8,
             deadline_seconds: 300,
             reader_seconds: 30,
+            resume_seconds: 60,
         }
     }
 }

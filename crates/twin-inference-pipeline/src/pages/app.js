@@ -2,7 +2,7 @@
 
 import { answerFoot, renderAnswer } from "/answer.js";
 import { button, byId, element, icon, portrait } from "/element.js";
-import { api, events } from "/server.js";
+import { Refusal, answerEvents, api } from "/server.js";
 import { hideSources, showSources } from "/sources.js";
 
 const state = { authors: [], author: null, conversation: null, running: null };
@@ -90,11 +90,24 @@ async function openConversation(id) {
     else finish(addAnswer(), content, answer);
   }
   toEnd();
+  if (conversation.answering && conversation.messages.at(-1)?.role !== "assistant") write((signal) => api(answerPath(id), { signal }));
   await loadConversations();
 }
 
+// Where the answer that is being written in a conversation can be read and stopped.
+function answerPath(id) {
+  return `/api/conversations/${encodeURIComponent(id)}/answer`;
+}
+
+// The conversation whose answer was being written when the page was left.
+async function goOn() {
+  const id = sessionStorage.getItem("answering");
+  sessionStorage.removeItem("answering");
+  if (id) await openConversation(id).catch(() => {}); // It may have been deleted meanwhile.
+}
+
 function newChat() {
-  stop();
+  leave();
   state.conversation = null;
   byId("turns").replaceChildren();
   byId("welcome").hidden = false;
@@ -157,44 +170,57 @@ async function send(text) {
   byId("text").value = "";
   grow();
   addMine(asked.task === "write_section" ? `${asked.title}: ${text}` : text);
+  const message = { author: state.author.id, request: asked, conversation: state.conversation };
+  await write((signal) => api("/api/chat", { method: "POST", body: JSON.stringify(message), signal }));
+}
+
+// Shows an answer while it is being written; `ask` begins it, or asks for one that was begun.
+async function write(ask) {
   const turn = addAnswer();
-  const body = turn.querySelector(".body");
-  body.append(element("p", "thinking", "Reading the posts"));
+  turn.querySelector(".body").append(element("p", "thinking", "Reading the posts"));
   turn.classList.add("busy");
   turn.setAttribute("aria-busy", "true");
   toEnd();
-  const abort = new AbortController();
-  state.running = abort;
+  const running = { abort: new AbortController(), path: null, stopped: false };
+  state.running = running;
   busy(true);
   try {
-    const message = { author: state.author.id, request: asked, conversation: state.conversation };
-    const response = await api("/api/chat", { method: "POST", body: JSON.stringify(message), signal: abort.signal });
-    await follow(turn, body, response);
+    await follow(turn, running, await ask(running.abort.signal));
   } catch (error) {
-    body.querySelector(".thinking")?.remove();
-    const stopped = error.name === "AbortError";
-    turn.append(stopped ? element("p", "note", "Stopped.") : element("p", "error", error.message));
+    if (!running.abort.signal.aborted) await failed(turn, running, error);
   } finally {
     turn.classList.remove("busy");
     turn.removeAttribute("aria-busy");
-    if (state.running === abort) {
+    if (state.running === running) {
       state.running = null;
+      sessionStorage.removeItem("answering");
       busy(false);
     }
     loadConversations().catch(() => {}); // The list is a convenience; the answer has been shown.
   }
 }
 
-async function follow(turn, body, response) {
+async function failed(turn, running, error) {
+  // It ended while the page could not reach the server: the conversation has it as far as it came.
+  if (running.path && error instanceof Refusal && error.status === 404) return openConversation(state.conversation);
+  turn.querySelector(".thinking")?.remove();
+  turn.append(element("p", "error", error.message));
+}
+
+async function follow(turn, running, response) {
+  const body = turn.querySelector(".body");
+  running.path = response.headers.get("content-location") ?? new URL(response.url).pathname;
+  state.conversation = decodeURIComponent(running.path.split("/")[3]);
+  sessionStorage.setItem("answering", state.conversation);
+  if (running.stopped) stop();
   let written = "";
   let drawn = false;
   const draw = () => {
     drawn = false;
     if (turn.classList.contains("busy")) keepAtEnd(() => renderAnswer(body, written, []));
   };
-  for await (const { name, data } of events(response)) {
+  for await (const { name, data } of answerEvents(running.path, response, running.abort.signal)) {
     if (name === "retrieval") {
-      state.conversation = data.conversation;
       const count = data.passages.length;
       if (count) body.querySelector(".thinking").textContent = `Found ${count} ${count === 1 ? "passage" : "passages"}, writing`;
     } else if (name === "token") {
@@ -204,12 +230,10 @@ async function follow(turn, body, response) {
     } else if (name === "done") {
       turn.classList.remove("busy");
       keepAtEnd(() => finish(turn, data.text, data));
-      return;
     } else if (name === "error") {
       throw new Error(data.error?.message ?? "something failed inside the server");
     }
   }
-  throw new Error("The connection to the server was lost.");
 }
 
 // The page follows the text as it comes, unless the reader has scrolled away.
@@ -224,9 +248,19 @@ function toEnd() {
   byId("log").scrollTop = byId("log").scrollHeight;
 }
 
+// Stops the model; what it has written is then the answer.
 function stop() {
-  state.running?.abort();
+  const { running } = state;
+  if (!running) return;
+  running.stopped = true;
+  if (running.path) api(running.path, { method: "DELETE" }).catch(() => {}); // It may have ended just now.
+}
+
+// Stops reading. The answer goes on for a while, to be found in its conversation.
+function leave() {
+  state.running?.abort.abort();
   state.running = null;
+  sessionStorage.removeItem("answering");
   busy(false);
 }
 
@@ -326,6 +360,7 @@ setMode("ask");
 try {
   await loadAuthors();
   await loadConversations();
+  await goOn();
 } catch (error) {
   byId("welcome-name").textContent = "The server cannot be reached";
   byId("welcome-text").textContent = error.message;

@@ -4,11 +4,19 @@ import { byId } from "/element.js";
 
 export async function api(path, options = {}) {
   const key = sessionStorage.getItem("key");
-  const headers = { ...(options.body && { "content-type": "application/json" }), ...(key && { authorization: `Bearer ${key}` }) };
+  const headers = { ...options.headers, ...(options.body && { "content-type": "application/json" }), ...(key && { authorization: `Bearer ${key}` }) };
   const response = await fetch(path, { ...options, headers });
   if (response.status === 401 && (await askForKey())) return api(path, options);
-  if (!response.ok) throw new Error(await problem(response));
+  if (!response.ok) throw new Refusal(response.status, await problem(response));
   return response;
+}
+
+// What the server said where it did not do what was asked.
+export class Refusal extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
 }
 
 async function problem(response) {
@@ -32,8 +40,8 @@ function askForKey() {
   return asking;
 }
 
-// The server-sent events of a POST, which EventSource cannot make.
-export async function* events(response) {
+// The server-sent events of a response: name, data and id. EventSource makes no POST and sends no key.
+async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";
   for (;;) {
@@ -44,9 +52,35 @@ export async function* events(response) {
     while ((end = buffer.indexOf("\n\n")) >= 0) {
       const lines = buffer.slice(0, end).split("\n");
       buffer = buffer.slice(end + 2);
-      const name = lines.find((line) => line.startsWith("event:"))?.slice(6).trim();
+      const field = (name) => lines.find((line) => line.startsWith(`${name}:`))?.slice(name.length + 1).trim();
       const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart()).join("\n");
-      if (name && data) yield { name, data: JSON.parse(data) };
+      if (field("event") && data) yield { name: field("event"), data: JSON.parse(data), id: field("id") };
     }
   }
+}
+
+// How often, and after how many milliseconds, a page asks again for an answer whose connection was lost.
+const ATTEMPTS = 5;
+const PAUSE = 700;
+
+// The events of an answer until its last one. It is written on the server, so where the connection is lost before, the rest is
+// asked for at `path`.
+export async function* answerEvents(path, response, signal) {
+  let seen;
+  for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+    try {
+      response ??= await api(path, { signal, headers: seen && { "last-event-id": seen } });
+      for await (const event of events(response)) {
+        yield event;
+        if (event.name === "done" || event.name === "error") return;
+        seen = event.id ?? seen;
+        attempt = 0;
+      }
+    } catch (error) {
+      if (signal.aborted || error instanceof Refusal) throw error;
+    }
+    response = null;
+    await new Promise((resolve) => { setTimeout(resolve, PAUSE); });
+  }
+  throw new Error("The connection to the server was lost.");
 }

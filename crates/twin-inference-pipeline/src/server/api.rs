@@ -1,30 +1,25 @@
 //! The API of the web pages. Answers come as server-sent events: `retrieval`, then `token` by token, then `done` or `error`.
 
-use std::convert::Infallible;
-use std::time::Duration;
-
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::sse::{Event as Sse, KeepAlive};
+use axum::http::header::CONTENT_LOCATION;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use futures::{Stream, StreamExt};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio_stream::wrappers::ReceiverStream;
 use twin_domain::{Author, ChatMessage};
 use twin_models::language::Sampling;
 use twin_models::prompt::Request;
 use utoipa::ToSchema;
 
-use super::body::Body;
+use super::body::{Address, Body};
 use super::openai::ApiError;
 use super::openapi::Problems;
-use super::view::{AnswerView, PassageView};
+use super::runs::Place;
+use super::view::AnswerView;
 use super::{Caller, ServerState};
 use crate::conversations::{Conversations, StoredMessage};
-use crate::generator::Permit;
-use crate::twins::{AnswerRequest, Event, InferenceConfig, TwinError, spoken};
+use crate::twins::{AnswerRequest, InferenceConfig, TwinError, spoken};
 
 /// The authors
 #[utoipa::path(get, path = "/api/authors", tag = "Twins", responses((status = 200, description = "Those with a voice first", body = Value), Problems))]
@@ -119,7 +114,9 @@ impl ChatRequest {
 
 /// Ask or let draft
 ///
-/// Answers come as server-sent events: `retrieval`, `token` by token, then `done` (with an `AnswerView`) or `error`.
+/// Answers come as server-sent events: `retrieval`, `token` by token, then `done` (with an `AnswerView`) or `error`. The answer
+/// does not depend on this connection: at the address in `Content-Location` it is read again, from any event on, and stopped.
+/// A new request in a conversation stops the one before.
 #[utoipa::path(
     post, path = "/api/chat", tag = "Twins", request_body = ChatRequest,
     responses((status = 200, description = "The events", content_type = "text/event-stream", body = String), Problems)
@@ -135,6 +132,9 @@ pub(super) async fn chat(
     }
     // Whatever can be refused is refused before the stream begins and before anything is recorded.
     let conversations = state.twins.conversations();
+    if let Some(id) = &body.conversation {
+        state.runs.settle(id).await;
+    }
     let (known, began_with) = match &body.conversation {
         Some(id) => (Some(conversations.get(id).await?), conversations.assigned(id).await?),
         None => (None, None),
@@ -171,51 +171,54 @@ pub(super) async fn chat(
         sampling: Some(sampling),
         conversation: Some(conversation.clone()),
     };
-    let keep_alive = KeepAlive::new().interval(Duration::from_secs(10));
-    let events = events(&state, permit, request, conversation, caller);
-    Ok(axum::response::Sse::new(events).keep_alive(keep_alive).into_response())
+    let place = format!("/api/conversations/{conversation}/answer");
+    let run = state.run(permit, request, conversation, caller);
+    Ok(([(CONTENT_LOCATION, place)], run.follow(Place::Beginning)).into_response())
 }
 
-/// Events as they come, then the answer or what went wrong.
-fn events(
-    state: &ServerState,
-    permit: Permit,
-    request: AnswerRequest,
-    conversation: String,
-    caller: Caller,
-) -> impl Stream<Item = Result<Sse, Infallible>> + use<> {
-    let (receiver, answer) = state.answer(permit, request, caller);
-    let id = conversation.clone();
-    let as_they_come = ReceiverStream::new(receiver).map(move |event| match event {
-        Event::Retrieval { passages, relevant } => {
-            let passages = PassageView::all(&passages);
-            sse("retrieval", &json!({ "conversation": id, "passages": passages, "relevant": relevant }))
-        }
-        Event::Token { text } => sse("token", &json!({ "text": text })),
-    });
-    let last = futures::stream::once(async move {
-        match answer.await {
-            Ok(Ok(answer)) => {
-                sse("done", &Done { conversation, text: &answer.text, answer: AnswerView::new(&answer.trace) })
-            }
-            Ok(Err(error)) => sse("error", &ApiError::from(error).body()),
-            Err(error) => sse("error", &ApiError::internal(error).body()),
-        }
-    });
-    as_they_come.chain(last).map(Ok)
+/// Read an answer that is being written, or just was
+///
+/// The events of `/api/chat` once more: all of them, or those after the one whose id is in `Last-Event-ID`. An answer goes on
+/// for a minute when nobody reads it, and can be read for a minute when it is done.
+#[utoipa::path(
+    get, path = "/api/conversations/{id}/answer", tag = "Conversations",
+    params(
+        ("id" = String, Path, description = "As the list has it"),
+        ("last-event-id" = Option<String>, Header, description = "The id of the last event that was seen")
+    ),
+    responses((status = 200, description = "The events", content_type = "text/event-stream", body = String), Problems)
+)]
+pub(super) async fn follow_answer(
+    State(state): State<ServerState>,
+    Address(Path(id)): Address<Path<String>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let run = state.runs.get(&id).ok_or_else(|| no_answer(&id))?;
+    let place = match headers.get("last-event-id") {
+        Some(seen) => run.place(seen.to_str().unwrap_or_default())?,
+        None => Place::Beginning,
+    };
+    Ok(run.follow(place))
 }
 
-#[derive(Serialize)]
-struct Done<'a> {
-    conversation: String,
-    text: &'a str,
-    #[serde(flatten)]
-    answer: AnswerView<'a>,
+/// Stop an answer that is being written
+///
+/// The model stops at the next token. What was written until then is the answer.
+#[utoipa::path(
+    delete, path = "/api/conversations/{id}/answer", tag = "Conversations", params(("id" = String, Path, description = "As the list has it")),
+    responses((status = 204, description = "It stops, or is done"), Problems)
+)]
+pub(super) async fn stop_answer(
+    State(state): State<ServerState>,
+    Address(Path(id)): Address<Path<String>>,
+) -> Result<StatusCode, ApiError> {
+    state.runs.get(&id).ok_or_else(|| no_answer(&id))?.stop();
+    Ok(StatusCode::NO_CONTENT)
 }
 
-fn sse(name: &str, data: &impl Serialize) -> Sse {
-    // Our own plain values have no maps with non-text keys, the one thing that cannot be JSON.
-    Sse::default().event(name).json_data(data).unwrap_or_else(|_| Sse::default().event("error").data("{}"))
+fn no_answer(conversation: &str) -> ApiError {
+    let message = format!("nothing is being written in conversation `{conversation}`, and nothing was a moment ago");
+    ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", message)
 }
 
 /// The newest conversations
@@ -231,8 +234,10 @@ pub(super) async fn conversations(State(state): State<ServerState>) -> Result<Re
 )]
 pub(super) async fn conversation(
     State(state): State<ServerState>,
-    Path(id): Path<String>,
+    Address(Path(id)): Address<Path<String>>,
 ) -> Result<Response, ApiError> {
+    // Asked first: what ends in between is then in the conversation, and can still be read as it was written.
+    let answering = state.runs.is_writing(&id);
     let conversation = state.twins.conversations().get(&id).await?;
     let message = |message: &StoredMessage| {
         json!({
@@ -244,7 +249,7 @@ pub(super) async fn conversation(
     let summary = conversation.summary;
     Ok(Json(json!({
         "id": summary.id, "author": summary.author, "title": summary.title, "updated_at": summary.updated_at,
-        "messages": messages,
+        "messages": messages, "answering": answering,
     }))
     .into_response())
 }
@@ -256,8 +261,10 @@ pub(super) async fn conversation(
 )]
 pub(super) async fn delete_conversation(
     State(state): State<ServerState>,
-    Path(id): Path<String>,
+    Address(Path(id)): Address<Path<String>>,
 ) -> Result<StatusCode, ApiError> {
+    state.runs.settle(&id).await;
+    state.runs.forget(&id);
     state.twins.conversations().delete(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,10 +1,12 @@
-//! The body of a request: JSON, within the limits of size and time, and errors in the form that clients expect.
+//! What a request says: in its body, which is JSON within the limits of size and time, and in its address. Errors have the
+//! form that clients expect.
 
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::openai::ApiError;
@@ -29,5 +31,19 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
                 Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", message))
             }
         }
+    }
+}
+
+/// A part of the address: a `Path` or a `Query`.
+pub(super) struct Address<T>(pub T);
+
+impl<S: Send + Sync, T: FromRequestParts<S>> FromRequestParts<S> for Address<T>
+where
+    ApiError: From<T::Rejection>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(T::from_request_parts(parts, state).await?))
     }
 }

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::ServerState;
+use super::body::Address;
 use super::openapi::Problems;
 use crate::twins::RELEASE;
 
@@ -40,7 +41,10 @@ pub(super) async fn models(State(state): State<ServerState>) -> Result<Response,
     get, path = "/v1/models/{id}", tag = "OpenAI", params(("id" = String, Path, description = "As the list has it")),
     responses((status = 200, description = "The model", body = Value), Problems)
 )]
-pub(super) async fn model(State(state): State<ServerState>, Path(id): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn model(
+    State(state): State<ServerState>,
+    Address(Path(id)): Address<Path<String>>,
+) -> Result<Response, ApiError> {
     let found = all_models(state).await?.into_iter().find(|model| model["id"] == id);
     found.map(|model| Json(model).into_response()).ok_or_else(|| ApiError::unknown_model(&id))
 }

@@ -95,6 +95,8 @@ impl Modify for Key {
         api::conversations,
         api::conversation,
         api::delete_conversation,
+        api::follow_answer,
+        api::stop_answer,
         releases::outcome,
         releases::all,
         traces::list,

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use utoipa::IntoParams;
 
 use super::ServerState;
+use super::body::Address;
 use super::openai::ApiError;
 use super::openapi::Problems;
 use crate::conversations::{ConversationError, Conversations, KeptTrace};
@@ -33,7 +34,7 @@ pub(super) struct ListQuery {
 #[utoipa::path(get, path = "/api/traces", tag = "Traces", params(ListQuery), responses((status = 200, description = "The list", body = Value), Problems))]
 pub(super) async fn list(
     State(state): State<ServerState>,
-    Query(query): Query<ListQuery>,
+    Address(Query(query)): Address<Query<ListQuery>>,
 ) -> Result<Response, ApiError> {
     let limit = query.limit.unwrap_or(PAGE).min(PAGE);
     let found = state.twins.conversations().traces(query.author.as_deref(), query.before.as_deref(), limit).await?;
@@ -54,7 +55,10 @@ fn entry(KeptTrace { id, asked, created_at, trace, .. }: &KeptTrace) -> Value {
     get, path = "/api/traces/{id}", tag = "Traces", params(("id" = String, Path, description = "As the list has it")),
     responses((status = 200, description = "The trace", body = Value), Problems)
 )]
-pub(super) async fn one(State(state): State<ServerState>, Path(id): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn one(
+    State(state): State<ServerState>,
+    Address(Path(id)): Address<Path<String>>,
+) -> Result<Response, ApiError> {
     Ok(Json(state.twins.conversations().trace(id.parse()?).await?).into_response())
 }
 
@@ -63,7 +67,10 @@ pub(super) async fn one(State(state): State<ServerState>, Path(id): Path<String>
     get, path = "/api/traces.jsonl", tag = "Traces", params(ListQuery),
     responses((status = 200, description = "A trace on each line", content_type = "application/x-ndjson", body = String), Problems)
 )]
-pub(super) async fn export(State(state): State<ServerState>, Query(query): Query<ListQuery>) -> Response {
+pub(super) async fn export(
+    State(state): State<ServerState>,
+    Address(Query(query)): Address<Query<ListQuery>>,
+) -> Response {
     let lines = lines(state.twins.conversations().clone(), query.author, query.before);
     let headers =
         [(CONTENT_TYPE, "application/x-ndjson"), (CONTENT_DISPOSITION, "attachment; filename=\"traces.jsonl\"")];

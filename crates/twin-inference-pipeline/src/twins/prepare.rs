@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use twin_domain::{ChatMessage, Filter, Role};
-use twin_models::language::Sampling;
+use twin_models::language::{GenerateError, Sampling};
 use twin_models::prompt::Request;
 
 use super::{AnswerError, AnswerRequest, Trimmed, Twin, Twins};
@@ -12,6 +12,9 @@ use crate::retrieve::{Corpus, FoundPassage, Retrieval, RetrievalConfig, is_follo
 
 /// What a twin says instead of answering, when nothing relevant was found.
 const ABSTENTION: &str = "I have not written about that, as far as my posts go.";
+
+/// The most characters of a request that are searched with. The embedder reads fewer, and a search by words takes long with many.
+const MAX_QUERY_CHARACTERS: usize = 2_000;
 
 /// The tokens that a prompt leaves free for an answer, at least.
 const ROOM_FOR_ANSWER: usize = 64;
@@ -34,6 +37,7 @@ impl Twins {
     pub(super) fn prepare(&self, asked: &AnswerRequest) -> Result<Prepared, AnswerError> {
         let parts = &self.parts;
         let twin = self.twin_of(&asked.model, asked.release)?;
+        self.check_length(asked)?;
         let mut retrieval = self.passages_for(&twin, asked)?;
         let asks = matches!(asked.request, Request::Ask { .. });
         let abstention = (asks && !retrieval.trace.relevant).then_some(ABSTENTION);
@@ -56,6 +60,18 @@ impl Twins {
             Some(Arc::new(Evidence::new(retrieval.passages.clone(), parts.embedder.as_ref())?))
         };
         Ok(Prepared { twin, retrieval, messages, sampling, evidence, abstention, trimmed })
+    }
+
+    /// What is asked is never shortened. Where it alone is too long, that is said before it costs a search.
+    fn check_length(&self, asked: &AnswerRequest) -> Result<(), GenerateError> {
+        let model = self.parts.model.as_ref();
+        let instructions = asked.instructions.as_deref().unwrap_or_default();
+        let prompt_tokens = model.count_tokens(&spoken(&asked.request)) + model.count_tokens(instructions);
+        let context_length = model.info().context_length;
+        if prompt_tokens < context_length {
+            return Ok(());
+        }
+        Err(GenerateError::PromptTooLong { prompt_tokens, context_length })
     }
 
     /// Searches an author's posts as the twin does, for at most so many passages. Blocking.
@@ -119,7 +135,7 @@ impl Twins {
             if let (Some(extra), Some(system)) = (&asked.instructions, messages.first_mut()) {
                 system.content = format!("{}\n{extra}", system.content);
             }
-            let tokens = model.encode_chat(&messages, true).map_err(twin_models::language::GenerateError::from)?.len();
+            let tokens = model.encode_chat(&messages, true).map_err(GenerateError::from)?.len();
             let fits = tokens + ROOM_FOR_ANSWER <= model.info().context_length;
             if fits || (history.is_empty() && passages.pop().is_none()) {
                 return Ok((messages, history.len()));
@@ -145,12 +161,13 @@ pub(crate) fn spoken(request: &Request) -> String {
 fn query(request: &Request, history: &[ChatMessage]) -> String {
     let text = spoken(request);
     let before = history.iter().rev().find(|message| message.role == Role::User);
-    match before {
+    let query = match before {
         Some(before) if matches!(request, Request::Ask { .. }) && is_follow_up(&text) => {
             format!("{} {text}", before.content)
         }
         _ => text,
-    }
+    };
+    query.chars().take(MAX_QUERY_CHARACTERS).collect()
 }
 
 /// The last messages that fit, beginning with one of the reader's.
@@ -181,6 +198,7 @@ mod tests {
         assert_eq!(query(&ask("How long does cotton last?"), &history), "How long does cotton last?");
         assert_eq!(query(&ask("And why?"), &[]), "And why?");
         assert_eq!(query(&Request::WritePost { title: "It".into() }, &history), "It");
+        assert_eq!(query(&ask(&"œuf ".repeat(9_000)), &[]).chars().count(), MAX_QUERY_CHARACTERS);
     }
 
     #[test]

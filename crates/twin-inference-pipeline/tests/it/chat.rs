@@ -20,7 +20,10 @@ fn ask(question: &str) -> Value {
 
 #[tokio::test]
 async fn events_come_in_order_and_the_tokens_are_the_answer() {
-    let house = House::answering(&["The mallet is live oak with slots cut through the head. Nothing else."]).await;
+    let model =
+        ScriptedModel::new(vec!["The mallet is live oak with slots cut through the head. Nothing else.".to_owned()]);
+    // What comes faster than it is read comes together.
+    let house = House::with(model.with_delay(Duration::from_millis(5))).await;
     let events = house.post("/api/chat", &ask(QUESTION)).await.events();
     let names: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names[0], "retrieval");

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -26,17 +26,22 @@ async fn started(
     (house, address, stop, server)
 }
 
-/// Asks over a socket and reads until a token came.
+/// Asks on the chat page's API and reads until a token came.
 async fn asking(address: std::net::SocketAddr) -> TcpStream {
-    let body =
-        json!({ "author": "ada", "request": { "task": "ask", "question": QUESTION }, "max_tokens": 2000 }).to_string();
+    let body = json!({ "author": "ada", "request": { "task": "ask", "question": QUESTION }, "max_tokens": 2000 });
+    let mut socket = posting(address, "/api/chat", &body).await;
+    read_until(&mut socket, "event: token").await;
+    socket
+}
+
+async fn posting(address: std::net::SocketAddr, path: &str, body: &Value) -> TcpStream {
+    let body = body.to_string();
     let mut socket = TcpStream::connect(address).await.unwrap();
     let head = format!(
-        "POST /api/chat HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     socket.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
-    read_until(&mut socket, "event: token").await;
     socket
 }
 
@@ -62,12 +67,25 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 #[tokio::test]
 async fn a_client_that_vanishes_stops_the_model() {
     let (house, address, _stop, _server) = started(1500, 5).await;
-    let socket = asking(address).await;
-    drop(socket);
-    eventually("the model went on", async || {
-        house.get("/metrics").await.text.contains("twin_answers_total{outcome=\"cancelled\"} 1")
-    })
-    .await;
+    for (cancelled, stream) in [(1, true), (2, false)] {
+        let body = json!({
+            "model": "ada", "messages": [{ "role": "user", "content": QUESTION }], "max_tokens": 2000, "stream": stream,
+        });
+        let mut socket = posting(address, "/v1/chat/completions", &body).await;
+        if stream {
+            read_until(&mut socket, "word").await;
+        }
+        eventually("the model did not begin", async || house.model.requests().len() == cancelled).await;
+        drop(socket);
+        eventually("the model went on", async || {
+            house
+                .get("/metrics")
+                .await
+                .text
+                .contains(&format!("twin_answers_total{{outcome=\"cancelled\"}} {cancelled}"))
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

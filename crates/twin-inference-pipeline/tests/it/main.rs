@@ -2,10 +2,12 @@
 
 /// Questions and drafts on the API of the chat page: events, citations, abstaining, follow-ups.
 mod chat;
-/// What is kept of conversations, also of those that were broken off.
+/// What is kept of conversations.
 mod conversations;
 /// The house that the tests are in.
 mod fixture;
+/// Requests that nobody should send: every field with every kind of nonsense.
+mod fuzz;
 /// Host names, origins, keys, limits, headers, and text that attacks the page.
 mod guard;
 /// The sockets: stopping, slow and vanished clients.
@@ -18,5 +20,7 @@ mod openai;
 mod pressure;
 /// Promoting, rolling back, splitting and shadowing under readers.
 mod releases;
+/// Answers of the chat page whose reader leaves, comes back, stalls or says stop.
+mod resume;
 /// What is kept and counted of answers.
 mod sight;

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
@@ -60,7 +61,9 @@ pub(in crate::server) async fn embeddings(
     let embedder = state.twins.parts.embedder.clone();
     let name = embedder.name().to_owned();
     if let Some(unknown) = body.model.filter(|model| *model != name) {
-        return Err(ApiError::unknown_model(&unknown));
+        let message = format!("there is no embedder `{unknown}` here, only `{name}`");
+        let error = ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", message);
+        return Err(error.param("model").code("model_not_found"));
     }
     let embed = move || {
         let tokens: usize = texts.iter().map(|text| embedder.count_tokens(text)).sum();

@@ -5,7 +5,7 @@
 use std::fmt::Display;
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
@@ -18,6 +18,10 @@ use crate::twins::{AnswerError, TwinError};
 
 /// After how many seconds to try again, where nothing better is known.
 const SOON: u64 = 2;
+
+/// How many characters of a message are told, at its beginning and at its end. It may quote the request.
+const HEAD: usize = 700;
+const TAIL: usize = 200;
 
 /// An error with all that a client is told.
 #[derive(Debug)]
@@ -33,7 +37,7 @@ pub(in crate::server) struct ApiError {
 
 impl ApiError {
     pub(in crate::server) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into(), param: None, code: None, retry_after: None }
+        Self { status, kind, message: shortened(message.into()), param: None, code: None, retry_after: None }
     }
 
     pub(in crate::server) fn bad_request(message: String) -> Self {
@@ -103,6 +107,18 @@ impl From<JsonRejection> for ApiError {
     }
 }
 
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), "invalid_request_error", rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), "invalid_request_error", rejection.body_text())
+    }
+}
+
 impl From<TwinError> for ApiError {
     fn from(error: TwinError) -> Self {
         match &error {
@@ -163,6 +179,14 @@ impl From<AnswerError> for ApiError {
             AnswerError::Prompt(error) => Self::bad_request(error.to_string()).param("messages"),
             other => Self::internal(chain(&other)),
         }
+    }
+}
+
+fn shortened(message: String) -> String {
+    let mut boundaries = message.char_indices().map(|(index, _)| index);
+    match (boundaries.nth(HEAD), boundaries.nth_back(TAIL)) {
+        (Some(head), Some(tail)) => format!("{} … {}", &message[..head], &message[tail..]),
+        _ => message,
     }
 }
 

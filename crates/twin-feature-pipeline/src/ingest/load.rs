@@ -230,7 +230,11 @@ async fn embed_missing(
         let embedder = run.embedder.clone();
         let begun = Instant::now();
         let work = move || embedder.embed(&inputs.iter().map(String::as_str).collect::<Vec<_>>());
-        let made = tokio::task::spawn_blocking(work).await??;
+        let made = match tokio::task::spawn_blocking(work).await? {
+            // Who waits for workers is told of the end of the run as an error.
+            Err(_) if run.cancel.is_cancelled() => return Ok(false),
+            made => made?,
+        };
         did.busy += begun.elapsed();
         vectors.extend(of_batch.iter().map(|(_, digest, _)| digest.clone()).zip(made));
         did.tokens += of_batch.iter().map(|(tokens, ..)| tokens).sum::<usize>();

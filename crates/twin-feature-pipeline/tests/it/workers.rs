@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
-use twin_domain::{CancelFlag, Digest, Embedding};
+use twin_domain::{CancelFlag, Digest, Embedding, Progress, ProgressUpdate};
 use twin_feature_pipeline::workers::{Queue, QueueError, QueuedEmbedder};
+use twin_feature_pipeline::{Source, ingest};
 use twin_models::embedding::{EmbedError, Embedder, ScriptedEmbedder};
+
+use crate::bench::{Bench, chain, words};
 
 /// Another model, or one that counts its calls and takes its time.
 struct Counting {
@@ -191,6 +194,38 @@ async fn who_waits_can_be_stopped() {
         cancel.cancel();
         let error = tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap().unwrap().unwrap_err();
         assert!(std::error::Error::source(&error).unwrap().to_string().contains("stopped"));
+    }
+}
+
+/// Asks for an end a moment after embedding began.
+struct StopSoon(CancelFlag);
+
+impl Progress for StopSoon {
+    fn update(&self, update: ProgressUpdate<'_>) {
+        if update.stage == "embedding" {
+            let cancel = self.0.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(300));
+                cancel.cancel();
+            });
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_stopped_while_it_waits_for_workers_is_interrupted() {
+    let bench = Bench::new().await;
+    for post in 0..20 {
+        bench.write(&format!("{post}.md"), words(post, 60));
+    }
+    let source = Source::Folder(bench.posts());
+    for (queue, _place) in queues().await {
+        let stop = StopSoon(CancelFlag::new());
+        let queued = Arc::new(QueuedEmbedder::new(Counting::new("a", Duration::ZERO), queue, stop.0.clone()));
+        let (store, author, options) = (bench.store.clone(), &bench.author, &bench.options);
+        let run = ingest(&bench.warehouse, store, queued, author, &source, options, &stop, &stop.0);
+        let report = tokio::time::timeout(Duration::from_secs(60), run).await.unwrap();
+        assert!(report.unwrap_or_else(|error| panic!("{}", chain(&error))).interrupted);
     }
 }
 

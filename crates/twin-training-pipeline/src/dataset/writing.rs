@@ -12,7 +12,8 @@ use super::outline::{self, Outline};
 use super::questions::{self, Rarity};
 use super::{DatasetConfig, opening};
 
-/// What the author wrote has to have so many words of prose, or there is nothing to compare with.
+/// What the author wrote has to have so many words of prose, or a third as many as tokens are asked for, or there is nothing to
+/// compare with.
 const MIN_WORDS: usize = 40;
 
 /// Places have words in common when so many in a row stand in both.
@@ -111,7 +112,8 @@ impl<'a> TaskMaker<'a> {
             Form::Thread => self.about(stored, form),
             Form::Abstract => self.about(stored, form),
         };
-        tasks.into_iter().filter(|task| word_count(&prose(&task.real)) >= MIN_WORDS).collect()
+        let least = MIN_WORDS.min(self.max_tokens / 3);
+        tasks.into_iter().filter(|task| word_count(&prose(&task.real)) >= least).collect()
     }
 
     fn post(&self, stored: &StoredDocument) -> Vec<WritingTask> {

@@ -78,8 +78,9 @@ pub struct TrainerConfig {
     /// What may be spent on keeping activations for the backward pass. Layers for which it does not suffice are computed a
     /// second time instead.
     pub activation_memory_bytes: usize,
-    /// Compute with the frozen weights in eight bits, as they are when answers are written. It is quicker; the optimiser,
-    /// the adapter and all activations stay in f32. Without effect where the model's sizes cannot be divided into blocks.
+    /// Compute with the frozen weights in eight bits, as they are when answers are written; the optimiser, the adapter and all
+    /// activations stay in f32. With AVX2 it is no quicker than f32. Without effect where the model's sizes cannot be divided
+    /// into blocks.
     pub rounded: bool,
 }
 

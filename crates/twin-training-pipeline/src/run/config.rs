@@ -38,8 +38,8 @@ pub struct TrainingConfig {
     pub patience: usize,
     /// Seed of initialisation, order and dropout.
     pub seed: u64,
-    /// Compute with the base's weights in eight bits, as they are when answers are written; it is quicker. Preference pairs are
-    /// always computed exactly, because their reference is.
+    /// Compute with the base's weights in eight bits, as they are when answers are written. Preference pairs are always computed
+    /// exactly, because their reference is.
     #[serde(default)]
     pub rounded: bool,
 }
@@ -64,7 +64,7 @@ impl Default for TrainingConfig {
             validation_tokens: 2048,
             patience: 3,
             seed: 17,
-            rounded: true,
+            rounded: false,
         }
     }
 }

@@ -25,9 +25,7 @@ pub enum BenchCommand {
     Extraction(ExtractionArguments),
     /// How fast prompts are read and answers written, beside llama.cpp and beside what the machine can do
     Generate(GenerateBenchArguments),
-    /// How fast an adapter is trained, beside what the machine can multiply
-    // Not in the menu before it has been run beside its peer from end to end.
-    #[command(hide = true)]
+    /// How fast an adapter is trained, beside what the machine can multiply; for PEFT beside it, eval/training
     Train(TrainBenchArguments),
     /// Every known trick on every measure, and what stops it; prints a Markdown table
     Cheats(CheatsArguments),
@@ -57,7 +55,7 @@ pub struct TrainBenchArguments {
     /// How many steps are timed
     #[arg(long, default_value_t = 6)]
     pub steps: usize,
-    /// Compute with the base's weights rounded to eight bits, as `twin train` does
+    /// Compute with the base's weights rounded to eight bits, as `twin train --set rounded=true` does
     #[arg(long)]
     pub rounded: bool,
     /// Also train on the sample posts, and write there what `eval/training/peer.py` needs to do the same with PEFT

@@ -7,7 +7,6 @@ use super::attention::{Attended, Heads, attend_backward};
 use super::decoder::{Decoder, LayerTape, LinearGroup, Rows, Scratch, fit};
 use super::lora::Group;
 use super::matmul::{Into, Matrix, MatrixMut, matmul};
-use super::matvec::{ProductRoom, RowMatrix};
 use super::ops::{gated, gated_backward, head_norms_backward, rms_norm, rms_norm_backward};
 
 /// Room for the backward pass, used anew by every layer.
@@ -77,7 +76,6 @@ impl Decoder<'_> {
             d_hidden: &mut back.d_hidden,
             d_dropped: &mut back.d_dropped,
             dropped: &mut scratch.linear.dropped,
-            products: &mut scratch.linear.products,
         };
         let d_activated = fit(&mut back.d_activated, rows * width);
         let linear =
@@ -113,7 +111,6 @@ impl Decoder<'_> {
             d_hidden: &mut back.d_hidden,
             d_dropped: &mut back.d_dropped,
             dropped: &mut scratch.linear.dropped,
-            products: &mut scratch.linear.products,
         };
         let d_attended = fit(&mut back.d_attended, count * query);
         let group = Group::AttentionOutput;
@@ -152,14 +149,9 @@ impl Decoder<'_> {
         let sizes = self.sizes();
         let (input_width, output_width) = (linear.group.input_width(sizes), linear.group.output_width(sizes));
         let rows = linear.rows;
-        if let Some(transposed) = self.transposed {
-            let matrix = RowMatrix::Fine(&transposed[linear.layer][linear.group as usize]);
-            matrix.product(d_input, d_y, rows, &[], room.products);
-        } else {
-            let weight = Matrix::new(linear.weight, output_width, input_width);
-            let d_result = Matrix::new(d_y, rows, output_width);
-            matmul(MatrixMut::new(d_input, rows, input_width), Into::Replace, 1.0, d_result, weight);
-        }
+        let weight = Matrix::new(linear.weight, output_width, input_width);
+        let d_result = Matrix::new(d_y, rows, output_width);
+        matmul(MatrixMut::new(d_input, rows, input_width), Into::Replace, 1.0, d_result, weight);
 
         let Some(adapter) = self.adapter else { return };
         let Some(group) = adapter.group(linear.layer, linear.group) else { return };
@@ -193,5 +185,4 @@ struct LowRankRoom<'a> {
     d_hidden: &'a mut Vec<f32>,
     d_dropped: &'a mut Vec<f32>,
     dropped: &'a mut Vec<f32>,
-    products: &'a mut ProductRoom,
 }

@@ -126,7 +126,6 @@ fn metadata(model: &Llama, config: &TrainerConfig, step: u64) -> HashMap<String,
         ("adamw".to_owned(), json(serde_json::to_string(&config.adamw))),
         ("seed".to_owned(), config.seed.to_string()),
         ("pack_tokens".to_owned(), config.pack_tokens.to_string()),
-        ("rounded".to_owned(), config.rounded.to_string()),
         ("step".to_owned(), step.to_string()),
     ])
 }

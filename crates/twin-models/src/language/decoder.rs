@@ -9,7 +9,6 @@ use super::lora::{Adapter, Group};
 use super::matmul::{Into, Matrix, MatrixMut, matmul};
 use super::matvec::{ProductRoom, RowMatrix};
 use super::ops::{Dropout, Rope, gated, head_norms, rms_norm};
-use super::quantized::Quantized;
 use super::session::QuantizedWeights;
 use super::weights::{LayerWeights, Weights};
 
@@ -19,10 +18,8 @@ pub(crate) struct Decoder<'a> {
     pub(crate) weights: &'a Weights,
     pub(crate) ropes: &'a Ropes,
     pub(crate) adapter: Option<&'a Adapter>,
-    /// The matrices in eight bits, to compute with instead.
+    /// The matrices in eight bits, to compute with instead; never in training.
     pub(crate) quantized: Option<&'a QuantizedWeights>,
-    /// The transposes of the same in eight bits, for the backward pass.
-    pub(crate) transposed: Option<&'a [[Quantized; 4]]>,
     /// Dropout of the adapter's input; only in training.
     pub(crate) dropout: Option<Dropout>,
 }
@@ -89,7 +86,7 @@ pub(crate) struct Scratch {
 pub(crate) struct LinearRoom {
     /// The adapter's input with dropout.
     pub(crate) dropped: Vec<f32>,
-    pub(crate) products: ProductRoom,
+    products: ProductRoom,
     /// A result that is to be added.
     result: Vec<f32>,
 }

@@ -273,7 +273,7 @@ impl Llama {
     pub(crate) fn decoder(&self) -> Decoder<'_> {
         let quantized = if self.is_dense { None } else { self.quantized() };
         let (weights, ropes) = (&self.weights, &self.ropes);
-        Decoder { weights, ropes, adapter: None, quantized, transposed: None, dropout: None }
+        Decoder { weights, ropes, adapter: None, quantized, dropout: None }
     }
 
     /// Runs `work` on the model's threads.
@@ -298,13 +298,10 @@ impl Llama {
     fn quantized(&self) -> Option<&QuantizedWeights> {
         match self.decode {
             DecodePrecision::F32 => None,
-            DecodePrecision::Q8 => self.rounded(),
+            DecodePrecision::Q8 => {
+                self.quantized.get_or_init(|| self.install(|| QuantizedWeights::new(&self.weights))).as_ref()
+            }
         }
-    }
-
-    /// The matrices in eight bits; `None` when the model's sizes cannot be divided into blocks.
-    pub(crate) fn rounded(&self) -> Option<&QuantizedWeights> {
-        self.quantized.get_or_init(|| self.install(|| QuantizedWeights::new(&self.weights))).as_ref()
     }
 
     /// The tokens of a prompt, which leave room for an answer.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::decoder::fit;
-use super::quantized::{Fine, Quantized, Rounded, TILE};
+use super::quantized::{Quantized, Rounded, TILE};
 use super::simd::{dot_with, kernel};
 
 /// Multiplications below which a second thread costs more than it brings.
@@ -42,8 +42,8 @@ pub(crate) struct LowRank<'a> {
 /// What products need besides their result.
 #[derive(Default)]
 pub(crate) struct ProductRoom {
-    rounded: Rounded,
-    fine: Fine,
+    rounded: Rounded<8>,
+    fine: Rounded<16>,
     /// The results of each task.
     results: Vec<f32>,
 }

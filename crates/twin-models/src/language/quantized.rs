@@ -12,12 +12,12 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use super::matvec::PARALLEL_FROM;
 use super::simd::kernel;
 
-pub(crate) use self::fine::Fine;
+pub(crate) use self::rounded::Rounded;
 
 mod fine;
+mod rounded;
 
 /// Weights, or activations, that share a scale.
 pub(crate) const BLOCK: usize = 32;
@@ -41,16 +41,6 @@ pub(crate) struct Quantized {
     numbers: Vec<TileBlock>,
     /// The scales of each block of a tile's rows.
     scales: Vec<[f32; TILE]>,
-}
-
-/// Activations in eight bits, `[count, blocks]`.
-#[derive(Default)]
-pub(crate) struct Rounded {
-    /// Four numbers in each integer, the first in its lowest bits.
-    numbers: Vec<[i32; QUADS]>,
-    scales: Vec<f32>,
-    /// What the sums of a block begin with to make up for the offset of the weights.
-    starts: Vec<i32>,
 }
 
 impl Quantized {
@@ -78,7 +68,7 @@ impl Quantized {
 
     /// The products of the rows from `first`, a multiple of [`TILE`], on with the inputs from `input` on. `y` has a row of
     /// `width` numbers for each of these inputs; as many rows of the matrix are computed as it is wide.
-    pub(crate) fn products(&self, y: &mut [f32], width: usize, first: usize, x: &Rounded, input: usize) {
+    pub(crate) fn products(&self, y: &mut [f32], width: usize, first: usize, x: &Rounded<8>, input: usize) {
         let (tile, count) = (first / TILE, y.len() / width);
         debug_assert!(first.is_multiple_of(TILE) && first + width <= self.rows);
         let tiles = tile * self.blocks..(tile + width.div_ceil(TILE)) * self.blocks;
@@ -142,50 +132,6 @@ fn inverse_of(scale: f32) -> f32 {
     if scale >= f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 }
 }
 
-impl Rounded {
-    /// Rounds `x`, rows of `columns` numbers, a multiple of [`BLOCK`].
-    pub(crate) fn round(&mut self, x: &[f32], columns: usize) {
-        let blocks = x.len() / BLOCK;
-        self.numbers.resize(blocks, [0; QUADS]);
-        self.scales.resize(blocks, 0.0);
-        self.starts.resize(blocks, 0);
-        let Self { numbers, scales, starts } = self;
-        if x.len() < PARALLEL_FROM {
-            return round_blocks(numbers, scales, starts, x);
-        }
-        let size = columns / BLOCK;
-        let parts = numbers.par_chunks_mut(size).zip(scales.par_chunks_mut(size)).zip(starts.par_chunks_mut(size));
-        parts.zip(x.par_chunks(columns)).with_min_len(16).for_each(|(((numbers, scales), starts), x)| {
-            round_blocks(numbers, scales, starts, x);
-        });
-    }
-}
-
-kernel! {
-    fn round_blocks(
-        numbers: &'a mut [[i32; QUADS]],
-        scales: &'a mut [f32],
-        starts: &'a mut [i32],
-        x: &'a [f32],
-    ) {
-        // Adding 1.5·2²³ leaves the nearest integer in the low bits of the mantissa.
-        const ROUND: f32 = 12_582_912.0;
-        let results = numbers.iter_mut().zip(scales).zip(starts);
-        for (((numbers, scale), start), x) in results.zip(x.as_chunks::<BLOCK>().0) {
-            *scale = largest(x) / 127.0;
-            let inverse = inverse_of(*scale);
-            let mut rounded = [0; BLOCK];
-            for (rounded, x) in rounded.iter_mut().zip(x) {
-                *rounded = (x * inverse + ROUND).to_bits() as i8;
-            }
-            *start = -OFFSET * rounded.iter().map(|number| i32::from(*number)).sum::<i32>();
-            for (quad, numbers) in numbers.iter_mut().zip(rounded.as_chunks::<QUAD>().0) {
-                *quad = i32::from_le_bytes(numbers.map(|number| number as u8));
-            }
-        }
-    }
-}
-
 /// Some tiles times some inputs.
 struct Work<'a> {
     /// `[inputs, width]`.
@@ -239,15 +185,18 @@ impl Work<'_> {
         }
     }
 
-    /// Writes the results of a tile and an input; the last tile may be wider than the result.
     #[inline(always)]
     fn put(&mut self, tile: usize, input: usize, sums: &[f32; TILE]) {
-        let at = tile * TILE;
-        let y = &mut self.y[input * self.width + at..(input + 1) * self.width];
-        match y.first_chunk_mut::<TILE>() {
-            Some(y) => *y = *sums,
-            None => y.copy_from_slice(&sums[..y.len()]),
-        }
+        put(&mut self.y[input * self.width + tile * TILE..(input + 1) * self.width], sums);
+    }
+}
+
+/// Writes the results of a tile and an input to the rest of the input's row; the last tile may be wider than that.
+#[inline(always)]
+fn put(y: &mut [f32], sums: &[f32; TILE]) {
+    match y.first_chunk_mut::<TILE>() {
+        Some(y) => *y = *sums,
+        None => y.copy_from_slice(&sums[..y.len()]),
     }
 }
 
@@ -448,7 +397,7 @@ mod tests {
     }
 
     fn products(matrix: &Quantized, x: &[f32], run: impl Fn(Work<'_>)) -> Vec<f32> {
-        let mut rounded = Rounded::default();
+        let mut rounded = Rounded::<8>::default();
         let columns = matrix.blocks * BLOCK;
         rounded.round(x, columns);
         let mut y = vec![f32::NAN; x.len() / columns * matrix.rows];

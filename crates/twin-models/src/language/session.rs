@@ -33,28 +33,6 @@ impl QuantizedWeights {
         Self::of_layers(layers.collect::<Option<_>>()?, weights)
     }
 
-    /// The transposes of the layers' matrices, rounded anew.
-    pub(crate) fn transposed(weights: &Weights) -> Option<Vec<[Quantized; 4]>> {
-        let sizes = &weights.architecture;
-        let transposed = |matrix: &[f32], columns: usize| {
-            let rows = matrix.len() / columns;
-            let mut transpose = vec![0.0; matrix.len()];
-            transpose.par_chunks_exact_mut(rows).enumerate().for_each(|(column, into)| {
-                into.iter_mut().enumerate().for_each(|(row, into)| *into = matrix[row * columns + column]);
-            });
-            Quantized::new(&transpose, rows)
-        };
-        let layers = weights.layers.iter().map(|layer| {
-            Some([
-                transposed(&layer.qkv, sizes.hidden_size)?,
-                transposed(&layer.output, sizes.query_width())?,
-                transposed(&layer.gate_up, sizes.hidden_size)?,
-                transposed(&layer.down, sizes.intermediate_size)?,
-            ])
-        });
-        layers.collect()
-    }
-
     /// Rounds the matrices of a layer.
     pub(crate) fn layer(sizes: &Architecture, layer: &LayerWeights) -> Option<[Quantized; 4]> {
         Some([

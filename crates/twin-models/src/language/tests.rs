@@ -377,23 +377,6 @@ fn rounded_weights_stay_close() {
     assert_close(&full_logits(&rounded, &token_ids), &exact, 0.05 * spread);
 }
 
-#[test]
-fn training_with_rounded_weights_has_nearly_the_same_gradient() {
-    let model = model(2, DecodePrecision::F32);
-    let adapter = stirred(&model, lora(0.0));
-    let gradients = |rounded| {
-        let mut trainer = trainer(&model, adapter.clone(), |config| config.rounded = rounded);
-        let loss = trainer.accumulate(&examples()).unwrap();
-        (loss.nll_sum, trainer.gradients().to_vec())
-    };
-    let ((exact_loss, exact), (loss, rounded)) = (gradients(false), gradients(true));
-    assert!((loss / exact_loss - 1.0).abs() < 0.01, "{exact_loss} became {loss}");
-    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-    let cosine = product(&exact, &rounded) / (product(&exact, &exact) * product(&rounded, &rounded)).sqrt();
-    assert!(cosine > 0.999, "{cosine}");
-    assert_ne!(exact, rounded);
-}
-
 /// What guessing ahead relies on.
 #[test]
 fn several_tokens_at_once_give_the_same_bits_as_one_by_one() {

@@ -15,8 +15,6 @@ use super::lora::{Adapter, Group, LoraConfig, LoraConfigError};
 use super::loss::{CHUNK, LossScratch, Target};
 use super::ops::{Dropout, mix};
 use super::optimizer::{AdamW, AdamWConfig, norm};
-use super::quantized::Quantized;
-use super::session::QuantizedWeights;
 
 /// Tokens with the ones that are learned.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,10 +76,6 @@ pub struct TrainerConfig {
     /// What may be spent on keeping activations for the backward pass. Layers for which it does not suffice are computed a
     /// second time instead.
     pub activation_memory_bytes: usize,
-    /// Compute with the frozen weights in eight bits, as they are when answers are written; the optimiser, the adapter and all
-    /// activations stay in f32. With AVX2 it is no quicker than f32. Without effect where the model's sizes cannot be divided
-    /// into blocks.
-    pub rounded: bool,
 }
 
 impl Default for TrainerConfig {
@@ -92,7 +86,6 @@ impl Default for TrainerConfig {
             seed: 0,
             pack_tokens: 512,
             activation_memory_bytes: 512 << 20,
-            rounded: false,
         }
     }
 }
@@ -165,8 +158,6 @@ pub struct Trainer {
     adapter: Adapter,
     gradients: Vec<f32>,
     optimizer: AdamW,
-    /// The transposed weights, where training computes with rounded ones.
-    transposed: Option<Vec<[Quantized; 4]>>,
     /// Packs since the last step; part of the dropout's key.
     packs: u64,
     buffers: Buffers,
@@ -216,9 +207,7 @@ impl Trainer {
 
     pub(crate) fn from_parts(model: Arc<Llama>, config: TrainerConfig, adapter: Adapter, optimizer: AdamW) -> Self {
         let gradients = vec![0.0; adapter.parameters()];
-        let dense = model.dense_weights().filter(|_| config.rounded);
-        let transposed = dense.and_then(|weights| model.install(|| QuantizedWeights::transposed(weights)));
-        Self { model, config, adapter, gradients, optimizer, transposed, packs: 0, buffers: Buffers::default() }
+        Self { model, config, adapter, gradients, optimizer, packs: 0, buffers: Buffers::default() }
     }
 
     /// Adds the gradient of the examples' summed loss to what has been gathered since the last step.
@@ -304,12 +293,10 @@ impl Trainer {
         let key = mix(self.config.seed ^ mix(self.optimizer.step ^ mix(self.packs)));
         let dropout = Dropout::new(self.config.lora.dropout, key);
         self.packs += 1;
-        let Self { model, config, adapter, gradients, transposed, buffers, .. } = self;
+        let Self { model, config, adapter, gradients, buffers, .. } = self;
         let rows = Rows::packed(pack.iter().map(|example| example.token_ids.len()));
         let kept = kept_layers(model, adapter, rows.len(), config.activation_memory_bytes);
-        let transposed = transposed.as_deref();
-        let quantized = transposed.and_then(|_| model.rounded());
-        let decoder = Decoder { adapter: Some(adapter), dropout, quantized, transposed, ..model.decoder() };
+        let decoder = Decoder { adapter: Some(adapter), dropout, ..model.decoder() };
         model.install(|| buffers.run(&decoder, pack, &rows, kept, factors, gradients))
     }
 }
@@ -386,15 +373,9 @@ pub fn training_memory(model: &Llama, config: &TrainerConfig, longest: usize) ->
         (kept_layers(model, &adapter, rows, config.activation_memory_bytes), layer_bytes(model, &adapter, rows));
     let inputs = sizes.layers * rows * sizes.hidden_size * size_of::<f32>();
     let logits = CHUNK * (sizes.vocab_size + 4 * sizes.hidden_size) * size_of::<f32>();
-    // Both forms of each matrix, a byte a weight and a scale for 32 of them.
-    let rounded = if config.rounded {
-        2 * (model.parameters_per_prompt_token() + sizes.vocab_size * sizes.hidden_size)
-    } else {
-        0
-    };
     let bytes =
         adapter_buffers * adapter.parameters() * size_of::<f32>() + kept * a_layer + 4 * a_layer + inputs + logits;
-    Ok((bytes + rounded * 9 / 8) as u64)
+    Ok(bytes as u64)
 }
 
 /// How many layers can keep their activations of `rows` tokens within `memory` bytes.

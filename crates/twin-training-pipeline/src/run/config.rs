@@ -38,10 +38,6 @@ pub struct TrainingConfig {
     pub patience: usize,
     /// Seed of initialisation, order and dropout.
     pub seed: u64,
-    /// Compute with the base's weights in eight bits, as they are when answers are written. Preference pairs are always computed
-    /// exactly, because their reference is.
-    #[serde(default)]
-    pub rounded: bool,
 }
 
 impl Default for TrainingConfig {
@@ -64,7 +60,6 @@ impl Default for TrainingConfig {
             validation_tokens: 2048,
             patience: 3,
             seed: 17,
-            rounded: false,
         }
     }
 }
@@ -81,6 +76,6 @@ impl TrainingConfig {
         };
         let lora = start.map_or(own, |start| LoraConfig { dropout: self.dropout, ..start.clone() });
         let adamw = AdamWConfig { weight_decay: self.weight_decay as f32, ..AdamWConfig::default() };
-        TrainerConfig { lora, adamw, seed: self.seed, rounded: self.rounded, ..TrainerConfig::default() }
+        TrainerConfig { lora, adamw, seed: self.seed, ..TrainerConfig::default() }
     }
 }

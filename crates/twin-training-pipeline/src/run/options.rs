@@ -93,8 +93,6 @@ pub struct TrainingOptions {
     pub patience: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rounded: Option<bool>,
 }
 
 /// Why an option is refused.

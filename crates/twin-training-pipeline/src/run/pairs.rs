@@ -82,7 +82,6 @@ impl PreferenceConfig {
             batch_tokens: 2 * config.batch_tokens,
             validate_every: 4,
             epochs: 2.0,
-            rounded: false,
             ..config
         }
     }

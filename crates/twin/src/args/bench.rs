@@ -55,9 +55,6 @@ pub struct TrainBenchArguments {
     /// How many steps are timed
     #[arg(long, default_value_t = 6)]
     pub steps: usize,
-    /// Compute with the base's weights rounded to eight bits, as `twin train --set rounded=true` does
-    #[arg(long)]
-    pub rounded: bool,
     /// Also train on the sample posts, and write there what `eval/training/peer.py` needs to do the same with PEFT
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

@@ -109,7 +109,6 @@ impl Lesson {
             batch_tokens: options.batch_tokens.unwrap_or(wanted.batch_tokens),
             validate_every: options.validate_every.unwrap_or(wanted.validate_every),
             epochs: options.epochs.unwrap_or(wanted.epochs),
-            rounded: wanted.rounded,
             ..config
         }
     }

@@ -8,10 +8,7 @@
 //! eight bits the sums of a block are exact and what follows is one chain, so that a result does not depend on what else is
 //! computed with it.
 
-use rayon::prelude::*;
-
-use super::{BLOCK, OFFSET, QUAD, Quantized, TILE, TileBlock, inverse_of, largest};
-use crate::language::matvec::PARALLEL_FROM;
+use super::{BLOCK, QUAD, Quantized, Rounded, TILE, TileBlock, put};
 use crate::language::simd::kernel;
 
 const PAIRS: usize = BLOCK / 2;
@@ -19,38 +16,9 @@ const PAIRS: usize = BLOCK / 2;
 /// A block of each row of a tile: two numbers of each row, the first in the lower half, then the next two of each.
 type WideBlock = [[u32; TILE]; PAIRS];
 
-/// Activations in sixteen bits, `[count, blocks]`.
-#[derive(Default)]
-pub(crate) struct Fine {
-    /// Two numbers in each integer, the first in its lower half.
-    numbers: Vec<[i32; PAIRS]>,
-    scales: Vec<f32>,
-    /// What the sums of a block begin with to make up for the offset of the weights.
-    starts: Vec<i32>,
-}
-
-impl Fine {
-    /// Rounds `x`, rows of `columns` numbers, a multiple of [`BLOCK`].
-    pub(crate) fn round(&mut self, x: &[f32], columns: usize) {
-        let blocks = x.len() / BLOCK;
-        self.numbers.resize(blocks, [0; PAIRS]);
-        self.scales.resize(blocks, 0.0);
-        self.starts.resize(blocks, 0);
-        let Self { numbers, scales, starts } = self;
-        if x.len() < PARALLEL_FROM {
-            return round_blocks(numbers, scales, starts, x);
-        }
-        let size = columns / BLOCK;
-        let parts = numbers.par_chunks_mut(size).zip(scales.par_chunks_mut(size)).zip(starts.par_chunks_mut(size));
-        parts.zip(x.par_chunks(columns)).with_min_len(16).for_each(|(((numbers, scales), starts), x)| {
-            round_blocks(numbers, scales, starts, x);
-        });
-    }
-}
-
 impl Quantized {
     /// [`Quantized::products`] with activations in sixteen bits. Quickest with many inputs.
-    pub(crate) fn fine_products(&self, y: &mut [f32], width: usize, first: usize, x: &Fine, input: usize) {
+    pub(crate) fn fine_products(&self, y: &mut [f32], width: usize, first: usize, x: &Rounded<16>, input: usize) {
         let (blocks, count) = (self.blocks, y.len() / width);
         debug_assert!(first.is_multiple_of(TILE) && first + width <= self.rows);
         let inputs = input * blocks..(input + count) * blocks;
@@ -83,29 +51,6 @@ kernel! {
                     *first = (quad & 0xFF) | ((quad & 0xFF00) << 8);
                     *second = ((quad >> 16) & 0xFF) | ((quad >> 24) << 16);
                 }
-            }
-        }
-    }
-
-    fn round_blocks(
-        numbers: &'a mut [[i32; PAIRS]],
-        scales: &'a mut [f32],
-        starts: &'a mut [i32],
-        x: &'a [f32],
-    ) {
-        // Adding 1.5·2²³ leaves the nearest integer in the low bits of the mantissa.
-        const ROUND: f32 = 12_582_912.0;
-        let results = numbers.iter_mut().zip(scales).zip(starts);
-        for (((numbers, scale), start), x) in results.zip(x.as_chunks::<BLOCK>().0) {
-            *scale = largest(x) / 32_767.0;
-            let inverse = inverse_of(*scale);
-            let mut rounded = [0; BLOCK];
-            for (rounded, x) in rounded.iter_mut().zip(x) {
-                *rounded = (x * inverse + ROUND).to_bits() as i16;
-            }
-            *start = -OFFSET * rounded.iter().map(|number| i32::from(*number)).sum::<i32>();
-            for (pair, [first, second]) in numbers.iter_mut().zip(rounded.as_chunks::<2>().0) {
-                *pair = i32::from(*first) & 0xFFFF | i32::from(*second) << 16;
             }
         }
     }
@@ -167,14 +112,9 @@ impl Work<'_> {
         }
     }
 
-    /// Writes the results of an input; the last tile may be wider than the result.
     #[inline(always)]
     fn put(&mut self, input: usize, sums: &[f32; TILE]) {
-        let y = &mut self.y[input * self.width + self.at..(input + 1) * self.width];
-        match y.first_chunk_mut::<TILE>() {
-            Some(y) => *y = *sums,
-            None => y.copy_from_slice(&sums[..y.len()]),
-        }
+        put(&mut self.y[input * self.width + self.at..(input + 1) * self.width], sums);
     }
 }
 
@@ -316,7 +256,7 @@ mod tests {
     use super::*;
 
     fn products(matrix: &Quantized, x: &[f32], run: impl Fn(Work<'_>)) -> Vec<f32> {
-        let (mut fine, columns) = (Fine::default(), matrix.blocks * BLOCK);
+        let (mut fine, columns) = (Rounded::<16>::default(), matrix.blocks * BLOCK);
         fine.round(x, columns);
         let mut y = vec![f32::NAN; x.len() / columns * matrix.rows];
         let mut weights = vec![[[0; TILE]; PAIRS]; matrix.blocks];

@@ -24,8 +24,6 @@ struct Report {
     rank: usize,
     tokens: usize,
     threads: usize,
-    /// Whether the frozen weights were rounded to eight bits.
-    rounded: bool,
     /// Of the fastest step and of the middle one.
     tokens_per_second: f64,
     median_tokens_per_second: f64,
@@ -65,7 +63,7 @@ pub async fn run(wiring: &Wiring, arguments: TrainBenchArguments) -> anyhow::Res
         let mut report = speed(&model, &arguments)?;
         if let Some(directory) = &arguments.out {
             let source = models.language_model_file(&name, progress.as_ref(), &cancel)?;
-            report.losses = exchange(&model, &source, directory, &arguments)?;
+            report.losses = exchange(&model, &source, directory, arguments.rank)?;
             write_json(&directory.join("ours.json"), &report)?;
         }
         output::result(json, &report, print)?;
@@ -74,15 +72,15 @@ pub async fn run(wiring: &Wiring, arguments: TrainBenchArguments) -> anyhow::Res
     .await
 }
 
-fn trainer_config(rank: usize, rounded: bool) -> TrainerConfig {
+fn trainer_config(rank: usize) -> TrainerConfig {
     let lora = LoraConfig { rank, alpha: 2.0 * rank as f32, dropout: 0.0, ..LoraConfig::default() };
-    TrainerConfig { lora, seed: 17, rounded, ..TrainerConfig::default() }
+    TrainerConfig { lora, seed: 17, ..TrainerConfig::default() }
 }
 
 fn speed(model: &Arc<Llama>, arguments: &TrainBenchArguments) -> anyhow::Result<Report> {
-    let TrainBenchArguments { tokens, rank, steps, rounded, .. } = *arguments;
+    let TrainBenchArguments { tokens, rank, steps, .. } = *arguments;
     let tokens = usize::from(tokens);
-    let mut trainer = Trainer::new(Arc::clone(model), trainer_config(rank, rounded))?;
+    let mut trainer = Trainer::new(Arc::clone(model), trainer_config(rank))?;
     let vocabulary = model.info().vocab_size as u32;
     // What the tokens are makes no difference to the time.
     let token_ids = (0..tokens as u32).map(|index| index.wrapping_mul(7919) % vocabulary).collect();
@@ -110,7 +108,6 @@ fn speed(model: &Arc<Llama>, arguments: &TrainBenchArguments) -> anyhow::Result<
         rank,
         tokens,
         threads: model.threads(),
-        rounded,
         tokens_per_second: best,
         median_tokens_per_second: median,
         matmul_gflops,
@@ -122,14 +119,9 @@ fn speed(model: &Arc<Llama>, arguments: &TrainBenchArguments) -> anyhow::Result<
 }
 
 /// Writes base, fresh adapter and examples, trains, and writes what came of it.
-fn exchange(
-    model: &Arc<Llama>,
-    source: &Path,
-    directory: &Path,
-    arguments: &TrainBenchArguments,
-) -> anyhow::Result<Vec<f64>> {
+fn exchange(model: &Arc<Llama>, source: &Path, directory: &Path, rank: usize) -> anyhow::Result<Vec<f64>> {
     model.export(None, source, &directory.join("base"), ExportFormat::SafetensorsF32)?;
-    let mut trainer = Trainer::new(Arc::clone(model), trainer_config(arguments.rank, arguments.rounded))?;
+    let mut trainer = Trainer::new(Arc::clone(model), trainer_config(rank))?;
     trainer.adapter().save(&directory.join("start"), "base")?;
     let examples = examples(model)?;
     write_json(&directory.join("examples.json"), &examples)?;

@@ -86,7 +86,7 @@ impl Twins {
             ..self.parts.config.retrieval.clone()
         };
         let count = |text: &str| self.parts.model.count_tokens(text);
-        Ok(retrieve(&self.corpus(&twin), query, &Filter::default(), &config, &count)?)
+        Ok(retrieve(&self.corpus(&twin), &beginning(query), &Filter::default(), &config, &count)?)
     }
 
     fn corpus<'a>(&'a self, twin: &'a Twin) -> Corpus<'a> {
@@ -167,6 +167,11 @@ fn query(request: &Request, history: &[ChatMessage]) -> String {
         }
         _ => text,
     };
+    beginning(&query)
+}
+
+/// As much of a query as is searched for.
+fn beginning(query: &str) -> String {
     query.chars().take(MAX_QUERY_CHARACTERS).collect()
 }
 

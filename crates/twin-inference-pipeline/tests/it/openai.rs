@@ -183,6 +183,8 @@ async fn embeddings_come_as_numbers_or_packed() {
     let values: Vec<f32> =
         bytes.unwrap().chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect();
     assert_eq!(values, expected.values());
+    let owned = house.post("/v1/embeddings", &json!({ "input": "x", "model": "somebody/Scripted" })).await;
+    assert_eq!(owned.status, StatusCode::OK);
     let unknown = house.post("/v1/embeddings", &json!({ "input": "x", "model": "other" })).await;
     assert_eq!((unknown.status, &unknown.json()["error"]["code"]), (StatusCode::NOT_FOUND, &json!("model_not_found")));
     assert!(unknown.text.contains("only `scripted`"), "it names the one that there is: {}", unknown.text);

@@ -60,7 +60,9 @@ pub(in crate::server) async fn embeddings(
     };
     let embedder = state.twins.parts.embedder.clone();
     let name = embedder.name().to_owned();
-    if let Some(unknown) = body.model.filter(|model| *model != name) {
+    // Clients write the same model as `sentence-transformers/all-MiniLM-L6-v2` and in small letters.
+    let last = |model: &str| model.rsplit('/').next().unwrap_or(model).to_lowercase();
+    if let Some(unknown) = body.model.filter(|model| last(model) != last(&name)) {
         let message = format!("there is no embedder `{unknown}` here, only `{name}`");
         let error = ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", message);
         return Err(error.param("model").code("model_not_found"));

@@ -12,15 +12,14 @@ use rayon::prelude::*;
 use super::architecture::Architecture;
 use super::loss::largest;
 use super::matmul::{Into, Matrix, MatrixMut, matmul_serial};
-use super::simd::{LANES, dot, dot_with, exp, kernel, sum_lanes};
+use super::simd::{LANES, dot, exp, kernel, sum_lanes};
+
+pub(crate) use self::token::attend_token;
+
+mod token;
 
 /// Queries per block. Larger wastes more on masked scores, smaller makes products less efficient.
 const BLOCK: usize = 64;
-
-/// Keys that one token attends to in one task: their keys and values of a head fit the first-level cache twice.
-const PART: usize = 128;
-/// Tokens from which a token's attention is divided over the threads.
-const PARALLEL_FROM: usize = 2 * PART;
 
 /// The rows of one sequence in a batch of rows.
 pub(crate) type Segment = Range<usize>;
@@ -149,64 +148,6 @@ fn attend_block(heads: Heads, queries: &[f32], source: &KeysValues<'_>, task: Fo
         let scores = Matrix::new(scores, count, visible);
         matmul_serial(MatrixMut::new(task.out, count, head_dim), Into::Replace, 1.0, scores, values);
     });
-}
-
-/// The attention of one token's `queries` over all `keys` and `values`, `[tokens, kv width]` each. Tokens are divided into
-/// parts, each of which is read once for all heads that share it; the parts' softmaxes are then joined.
-pub(crate) fn attend_token(
-    heads: Heads,
-    queries: &[f32],
-    keys: &[f32],
-    values: &[f32],
-    room: &mut Vec<f32>,
-    out: &mut [f32],
-) {
-    let (head_dim, stride) = (heads.head_dim, heads.kv_width());
-    let unseen = heads.unseen((keys.len() / stride).saturating_sub(1));
-    let (keys, values) = (&keys[unseen * stride..], &values[unseen * stride..]);
-    let (tokens, sharing) = (keys.len() / stride, heads.heads / heads.kv_heads);
-    let parts = tokens.div_ceil(PART);
-    // Per head the largest score, the sum, and the weighted values; then the scores, which only the task itself needs.
-    let (result_size, scores_at) = (head_dim + 2, sharing * (head_dim + 2));
-    let task_size = scores_at + PART;
-    room.resize(heads.kv_heads * parts * task_size, 0.0);
-    let task = |(index, room): (usize, &mut [f32])| {
-        let (kv_head, first) = (index / parts, index % parts * PART);
-        let at = first * stride + kv_head * head_dim;
-        let (results, scores) = room.split_at_mut(scores_at);
-        let scores = &mut scores[..PART.min(tokens - first)];
-        for (index, result) in results.chunks_exact_mut(result_size).enumerate() {
-            let query = &queries[(kv_head * sharing + index) * head_dim..][..head_dim];
-            let (sums, out) = result.split_at_mut(2);
-            let source = KeysValues { keys: &keys[at..], values: &values[at..], stride, past: 0 };
-            (sums[0], sums[1]) = attend_part(query, source, heads.scale, scores, out);
-        }
-    };
-    if tokens < PARALLEL_FROM {
-        room.chunks_exact_mut(task_size).enumerate().for_each(task);
-    } else {
-        room.par_chunks_exact_mut(task_size).enumerate().for_each(task);
-    }
-    for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
-        let result = |part: usize| {
-            let task = &room[(head / sharing * parts + part) * task_size..];
-            &task[head % sharing * result_size..][..result_size]
-        };
-        join(out, (0..parts).map(result));
-    }
-}
-
-/// Joins the softmaxes of a head's parts, each a largest score, a sum and weighted values.
-fn join<'a>(out: &mut [f32], parts: impl Iterator<Item = &'a [f32]> + Clone) {
-    let largest = parts.clone().fold(f32::NEG_INFINITY, |largest, part| largest.max(part[0]));
-    out.fill(0.0);
-    let mut total = 0.0;
-    for part in parts {
-        let weight = exp(part[0] - largest);
-        total += weight * part[1];
-        out.iter_mut().zip(&part[2..]).for_each(|(out, value)| *out += weight * value);
-    }
-    out.iter_mut().for_each(|out| *out /= total);
 }
 
 /// What one task of the backward pass writes: the gradients of queries, keys and values, one after the other.
@@ -388,47 +329,6 @@ kernel! {
                 masked[seen..].fill(0.0);
             }
         }
-    }
-
-    /// One query head against as many keys and values as there is room for scores: `out = exp(q·K·scale - largest) · V`.
-    /// Returns the largest score and the sum of the weights.
-    fn attend_part[simd](
-        query: &'a [f32],
-        source: KeysValues<'a>,
-        scale: f32,
-        scores: &'a mut [f32],
-        out: &'a mut [f32],
-    ) -> (f32, f32) {
-        let width = query.len();
-        for (score, key) in scores.iter_mut().zip(source.keys.chunks(source.stride)) {
-            *score = dot_with(simd, query, &key[..width]) * scale;
-        }
-        let largest = largest(scores);
-        let sum = exp_and_sum(scores, largest);
-        out.fill(0.0);
-        let (vectors, rest) = S::as_mut_simd_f32s(out);
-        let (fours, singles) = vectors.as_chunks_mut::<4>();
-        let first_single = fours.len() * 4;
-        let values = || scores.iter().zip(source.values.chunks(source.stride));
-        for (index, sums) in fours.iter_mut().enumerate() {
-            for (score, value) in values() {
-                let value = &S::as_simd_f32s(&value[..width]).0[index * 4..][..4];
-                for i in 0..4 {
-                    sums[i] = simd.mul_add_e_f32s(simd.splat_f32s(*score), value[i], sums[i]);
-                }
-            }
-        }
-        for (index, single) in singles.iter_mut().enumerate() {
-            for (score, value) in values() {
-                let value = S::as_simd_f32s(&value[..width]).0[first_single + index];
-                *single = simd.mul_add_e_f32s(simd.splat_f32s(*score), value, *single);
-            }
-        }
-        let first_rest = width - rest.len();
-        for (index, rest) in rest.iter_mut().enumerate() {
-            *rest = values().map(|(score, value)| score * value[first_rest + index]).sum();
-        }
-        (largest, sum)
     }
 }
 

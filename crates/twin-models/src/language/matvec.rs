@@ -157,6 +157,7 @@ kernel! {
 
 #[cfg(test)]
 mod tests {
+    use super::super::quantized::on_a_grid;
     use super::*;
 
     fn numbers(count: usize) -> Vec<f32> {
@@ -184,9 +185,11 @@ mod tests {
     fn several_inputs_give_the_same_bits_as_each_alone() {
         let (rows, columns, rank) = (1003, 320, 4);
         let (weights, b) = (numbers(rows * columns), numbers(600 * rank));
-        let quantized = Quantized::new(&weights, columns).unwrap();
+        let eight = Quantized::new(&weights, columns).unwrap();
+        let four = Quantized::new(&on_a_grid(rows * columns, false), columns).unwrap();
         let room = &mut ProductRoom::default();
-        for matrix in [RowMatrix::Dense(&weights), RowMatrix::Quantized(&quantized), RowMatrix::Fine(&quantized)] {
+        let rounded = [&eight, &four].map(|matrix| [RowMatrix::Quantized(matrix), RowMatrix::Fine(matrix)]);
+        for matrix in rounded.into_iter().flatten().chain([RowMatrix::Dense(&weights)]) {
             for count in [2, 3, 4, 7, 8, 9, 15, 90, 200] {
                 let (x, hidden) = (numbers(count * columns), numbers(count * 2 * rank));
                 let addition = |inputs, hidden| LowRank { inputs, first: 300, b: &b, rank, hidden, stride: 2 * rank };

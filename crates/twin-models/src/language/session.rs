@@ -175,7 +175,8 @@ impl Workspace {
         if last {
             let before = self.x.len() - decoder.sizes().hidden_size;
             self.x.drain(..before);
-            self.project(decoder, 1);
+            // The first token decides how an answer goes, so it is computed like the prompt.
+            self.project(decoder, 1, RowMatrix::Fine);
         }
     }
 
@@ -205,7 +206,7 @@ impl Workspace {
             self.step_attention(decoder, layer, turns, &voices, &positions);
             self.step_mlp(decoder, layer, &voices, tokens.len());
         }
-        self.project(decoder, tokens.len());
+        self.project(decoder, tokens.len(), RowMatrix::Quantized);
     }
 
     fn step_attention(
@@ -267,12 +268,18 @@ impl Workspace {
         add_result(&mut self.x, result, norm, sizes.rms_epsilon, &mut room.normed);
     }
 
-    fn project(&mut self, decoder: &Decoder<'_>, count: usize) {
+    /// Computes the logits after `count` tokens, with a rounded matrix in the given form.
+    fn project<'a>(
+        &mut self,
+        decoder: &Decoder<'a>,
+        count: usize,
+        rounded: impl FnOnce(&'a Quantized) -> RowMatrix<'a>,
+    ) {
         let (sizes, weights) = (decoder.sizes(), decoder.weights);
         let normed = fit(&mut self.room.normed, count * sizes.hidden_size);
         rms_norm(normed, &self.x, &weights.final_norm, sizes.rms_epsilon);
         let head = match decoder.quantized {
-            Some(quantized) => RowMatrix::Quantized(&quantized.head),
+            Some(quantized) => rounded(&quantized.head),
             None => RowMatrix::Dense(weights.head()),
         };
         let logits = fit(&mut self.logits, count * sizes.vocab_size);

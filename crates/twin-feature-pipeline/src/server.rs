@@ -117,6 +117,11 @@ pub fn api<S: Clone + Send + Sync + 'static>(desk: Desk) -> Router<S> {
         .with_state(desk)
 }
 
+/// What these routes take and give, for the description of the whole API.
+pub fn description() -> utoipa::openapi::OpenApi {
+    <api::Description as utoipa::OpenApi>::openapi()
+}
+
 /// The page's files.
 pub fn pages<S: Clone + Send + Sync + 'static>() -> Router<S> {
     const FILES: [(&str, &str, &str); 3] = [

@@ -123,8 +123,18 @@ pub struct ServerState {
     answers: TaskTracker,
     /// Those of the chat page, which outlive their readers for a while.
     runs: Arc<Runs>,
-    /// Routes of another pipeline that ask for the key, and its pages, which do not.
-    others: Option<Box<(Router<Self>, Router<Self>)>>,
+    others: Option<Box<OtherRoutes>>,
+}
+
+/// What another pipeline serves on the same address.
+#[derive(Clone, Default)]
+pub struct OtherRoutes {
+    /// Asks for the key, like the API.
+    pub guarded: Router<ServerState>,
+    /// Asks for none, like the pages.
+    pub pages: Router<ServerState>,
+    /// Of the guarded routes.
+    pub description: utoipa::openapi::OpenApi,
 }
 
 impl ServerState {
@@ -143,9 +153,9 @@ impl ServerState {
         }
     }
 
-    /// Serves another pipeline's routes, too: `guarded` like the API, `pages` like the pages.
-    pub fn with_routes(mut self, guarded: Router<Self>, pages: Router<Self>) -> Self {
-        self.others = Some(Box::new((guarded, pages)));
+    /// Serves another pipeline's routes, too.
+    pub fn with_routes(mut self, others: OtherRoutes) -> Self {
+        self.others = Some(Box::new(others));
         self
     }
 
@@ -235,7 +245,8 @@ impl ServerState {
 
 /// The routes.
 pub fn router(state: ServerState) -> Router {
-    let (guarded, other_pages) = state.others.clone().map(|others| *others).unwrap_or_default();
+    let OtherRoutes { guarded, pages: other_pages, .. } =
+        state.others.clone().map(|others| *others).unwrap_or_default();
     Router::new()
         .route("/api/authors", get(api::authors))
         .route("/api/chat", post(api::chat))

@@ -13,6 +13,7 @@ use futures::{Stream, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
 use twin_domain::{Author, AuthorId};
+use utoipa::{OpenApi, ToSchema};
 
 use super::Desk;
 use super::job::Watched;
@@ -64,7 +65,7 @@ impl From<IngestError> for Refused {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct IngestRequest {
     /// An address, or an account as in `devto:ada`.
@@ -76,6 +77,17 @@ pub(super) struct IngestRequest {
 }
 
 /// Begins a run. It goes on when nobody watches; there is one at a time.
+#[utoipa::path(
+    post, path = "/api/ingest", tag = "Posts", request_body = IngestRequest,
+    responses(
+        (status = 202, description = "What the source was recognised as", body = Value),
+        (status = 400, description = "No address, or a path of the server's own machine"),
+        (status = 401, description = "The API key is missing or wrong"),
+        (status = 409, description = "Posts are being brought already"),
+        (status = 415, description = "The body is not declared as JSON"),
+        (status = 422, description = "The body has other fields"),
+    )
+)]
 pub(super) async fn ingest(
     State(desk): State<Desk>,
     body: Result<Json<IngestRequest>, JsonRejection>,
@@ -139,18 +151,35 @@ async fn author(desk: &Desk, named: &str) -> Result<Author, Refused> {
     Ok(known.unwrap_or_else(|| Author { name: named.trim().to_owned(), ..Author::new(id) }))
 }
 
+/// Ends the run that goes on, at a safe place.
+#[utoipa::path(
+    delete, path = "/api/ingest", tag = "Posts",
+    responses((status = 204, description = "It ends"), (status = 401, description = "The API key is missing or wrong"))
+)]
 pub(super) async fn stop(State(desk): State<Desk>) -> StatusCode {
     desk.cancel();
     StatusCode::NO_CONTENT
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SyncRequest {
+    /// The id.
+    #[schema(value_type = String)]
     author: AuthorId,
 }
 
 /// Begins to read an author's sources again.
+#[utoipa::path(
+    post, path = "/api/ingest/sync", tag = "Posts", request_body = SyncRequest,
+    responses(
+        (status = 202, description = "It has begun, or begins after the run that goes on"),
+        (status = 400, description = "There is no author of this name"),
+        (status = 401, description = "The API key is missing or wrong"),
+        (status = 415, description = "The body is not declared as JSON"),
+        (status = 422, description = "The body has other fields"),
+    )
+)]
 pub(super) async fn sync(
     State(desk): State<Desk>,
     body: Result<Json<SyncRequest>, JsonRejection>,
@@ -162,6 +191,13 @@ pub(super) async fn sync(
 }
 
 /// The state as it is and then as it changes, at most five times a second.
+#[utoipa::path(
+    get, path = "/api/ingest/events", tag = "Posts",
+    responses(
+        (status = 200, description = "Server-sent events named `state`", content_type = "text/event-stream", body = String),
+        (status = 401, description = "The API key is missing or wrong"),
+    )
+)]
 pub(super) async fn events(State(desk): State<Desk>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     const PAUSE: Duration = Duration::from_millis(200);
     let mut receiver = desk.0.state.subscribe();
@@ -181,6 +217,13 @@ pub(super) async fn events(State(desk): State<Desk>) -> Sse<impl Stream<Item = R
 }
 
 /// What there is of each author.
+#[utoipa::path(
+    get, path = "/api/inventory", tag = "Posts",
+    responses(
+        (status = 200, description = "Documents, words, dates and languages by author", body = Vec<Value>),
+        (status = 401, description = "The API key is missing or wrong"),
+    )
+)]
 pub(super) async fn inventory(State(desk): State<Desk>) -> Result<Response, Refused> {
     let warehouse = &desk.0.parts.warehouse;
     let mut authors: Vec<AuthorId> = warehouse.sources(None).await?.into_iter().map(|source| source.author).collect();
@@ -193,16 +236,38 @@ pub(super) async fn inventory(State(desk): State<Desk>) -> Result<Response, Refu
     Ok(Json(inventories).into_response())
 }
 
+/// Where posts come from.
+#[utoipa::path(
+    get, path = "/api/sources", tag = "Posts",
+    responses(
+        (status = 200, description = "Every source of every author, and how its last run ended", body = Vec<Value>),
+        (status = 401, description = "The API key is missing or wrong"),
+    )
+)]
 pub(super) async fn sources(State(desk): State<Desk>) -> Result<Response, Refused> {
     Ok(Json(desk.0.parts.warehouse.sources(None).await?).into_response())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SourceChange {
+    /// Whether the source is left alone from now on.
     paused: bool,
 }
 
+/// Pauses a source, or lets it go on.
+#[utoipa::path(
+    patch, path = "/api/sources/{id}", tag = "Posts", request_body = SourceChange,
+    params(("id" = i64, Path, description = "The number of the source")),
+    responses(
+        (status = 204, description = "Done"),
+        (status = 400, description = "The number is none"),
+        (status = 401, description = "The API key is missing or wrong"),
+        (status = 404, description = "There is no such source"),
+        (status = 415, description = "The body is not declared as JSON"),
+        (status = 422, description = "The body has other fields"),
+    )
+)]
 pub(super) async fn change_source(
     State(desk): State<Desk>,
     Path(id): Path<i64>,
@@ -216,6 +281,17 @@ pub(super) async fn change_source(
     }
 }
 
+/// Removes a source, and its posts with it.
+#[utoipa::path(
+    delete, path = "/api/sources/{id}", tag = "Posts",
+    params(("id" = i64, Path, description = "The number of the source")),
+    responses(
+        (status = 204, description = "Done"),
+        (status = 400, description = "The number is none"),
+        (status = 401, description = "The API key is missing or wrong"),
+        (status = 404, description = "There is no such source"),
+    )
+)]
 pub(super) async fn remove_source(State(desk): State<Desk>, Path(id): Path<i64>) -> Result<StatusCode, Refused> {
     let parts = &desk.0.parts;
     let _turn = desk.0.running.lock().await;
@@ -228,3 +304,8 @@ pub(super) async fn remove_source(State(desk): State<Desk>, Path(id): Path<i64>)
 fn unknown(id: i64) -> Refused {
     Refused(StatusCode::NOT_FOUND, format!("there is no source {id}"))
 }
+
+/// The routes, described.
+#[derive(OpenApi)]
+#[openapi(paths(ingest, stop, sync, events, inventory, sources, change_source, remove_source))]
+pub(super) struct Description;

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use twin_feature_pipeline::Source;
-use twin_feature_pipeline::server::{Desk, DeskParts, api, pages};
+use twin_feature_pipeline::server::{Desk, DeskParts, api, description, pages};
 use wiremock::matchers::path;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
@@ -155,4 +155,38 @@ async fn the_schedule_takes_in_what_changed() {
     }
     assert_eq!(told.lock().unwrap()[..2], [(1, 1), (0, 0)]);
     assert_eq!(bench.titles(), ["B", "C"]);
+}
+
+#[tokio::test]
+async fn every_route_is_described_and_every_description_has_its_route() {
+    let bench = Bench::new().await;
+    let router: Router = api(desk(&bench));
+    let description = serde_json::to_value(description()).unwrap();
+    let mut described = Vec::new();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            assert!(operation["summary"].is_string(), "{method} {path}");
+            described.push(format!("{method} {path}"));
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let request = Request::builder().method(method).uri(path.replace("{id}", "7")).body(Body::empty()).unwrap();
+            let status = router.clone().oneshot(request).await.unwrap().status();
+            // Removing what is not there is the one request that finds its route and not its object.
+            let is_found = status != StatusCode::NOT_FOUND || described.last().unwrap() == "delete /api/sources/{id}";
+            assert!(is_found && status != StatusCode::METHOD_NOT_ALLOWED, "{described:?}: {status}");
+        }
+    }
+    described.sort();
+    assert_eq!(
+        described,
+        [
+            "delete /api/ingest",
+            "delete /api/sources/{id}",
+            "get /api/ingest/events",
+            "get /api/inventory",
+            "get /api/sources",
+            "patch /api/sources/{id}",
+            "post /api/ingest",
+            "post /api/ingest/sync",
+        ]
+    );
 }

@@ -1,12 +1,13 @@
 //! The description of the API, made from the types that read and write it, at `/api/openapi.json`.
 
 use axum::Json;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
-use super::{api, health, metrics, openai, releases, traces, view};
+use super::{ServerState, api, health, metrics, openai, releases, traces, view};
 
 /// What a client is told when it gets nothing else, as OpenAI's API says it.
 #[derive(Serialize, ToSchema)]
@@ -113,6 +114,10 @@ impl Modify for Key {
 struct Description;
 
 /// The description as JSON.
-pub(super) async fn openapi() -> Response {
-    Json(Description::openapi()).into_response()
+pub(super) async fn openapi(State(state): State<ServerState>) -> Response {
+    let mut description = Description::openapi();
+    if let Some(others) = state.others {
+        description.merge(others.description);
+    }
+    Json(description).into_response()
 }

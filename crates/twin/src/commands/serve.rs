@@ -6,7 +6,7 @@ use std::time::Duration;
 use twin_domain::{FeatureStore, ModelRegistry};
 use twin_feature_pipeline::server::{self as features, Desk, DeskParts};
 use twin_inference_pipeline::conversations::Conversations;
-use twin_inference_pipeline::server::{self, Limits, ServerConfig, ServerState};
+use twin_inference_pipeline::server::{self, Limits, OtherRoutes, ServerConfig, ServerState};
 use twin_inference_pipeline::twins::{InferenceConfig, TwinParts, Twins};
 use twin_models::language::LanguageModel;
 use twin_models::prompt::PromptSet;
@@ -35,7 +35,12 @@ pub async fn run(wiring: &Wiring, bind: Option<String>) -> anyhow::Result<bool> 
     let stop = async move { stopped(&cancel).await };
     let desk = desk(wiring).await?;
     let follow = Arc::clone(&twins).follow();
-    let state = ServerState::new(twins, config).with_routes(features::api(desk.clone()), features::pages());
+    let others = OtherRoutes {
+        guarded: features::api(desk.clone()),
+        pages: features::pages(),
+        description: features::description(),
+    };
+    let state = ServerState::new(twins, config).with_routes(others);
     tokio::select! {
         () = server::serve(listener, state, stop) => {}
         () = follow => {}

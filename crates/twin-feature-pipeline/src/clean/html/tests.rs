@@ -12,6 +12,12 @@ fn structure_and_style_survive() {
 }
 
 #[test]
+fn emphasis_over_several_paragraphs_leaves_no_marks() {
+    let html = "<b><p>One <i>two</i>.</p><p>Three.</p></b><p><strong>Four</strong></p>";
+    assert_eq!(convert(html).unwrap(), "One *two*.\n\nThree.\n\n**Four**\n");
+}
+
+#[test]
 fn markup_in_the_text_stays_text() {
     let html = "<p># not a heading</p><p>1. no list</p><p>*not* _emphasis_ &lt;b&gt; \\* [a](b)</p><p>- no item</p>";
     let markdown = convert(html).unwrap();

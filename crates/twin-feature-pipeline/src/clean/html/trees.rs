@@ -122,8 +122,10 @@ pub(super) fn for_markdown(page: &Html) -> Rc<MarkdownNode> {
                     name: theirs::QualName::new(None, theirs::ns!(), theirs::LocalName::from(name)),
                     value: value.into(),
                 });
+                // Markdown has no emphasis over several paragraphs, only stray asterisks.
+                let name = if is_emphasis_of_blocks(node) { "div" } else { element.name() };
                 MarkdownData::Element {
-                    name: theirs::QualName::new(None, theirs::ns!(html), theirs::LocalName::from(element.name())),
+                    name: theirs::QualName::new(None, theirs::ns!(html), theirs::LocalName::from(name)),
                     attrs: attributes.collect::<Vec<_>>().into(),
                     template_contents: None.into(),
                     mathml_annotation_xml_integration_point: false,
@@ -145,6 +147,31 @@ pub(super) fn for_markdown(page: &Html) -> Rc<MarkdownNode> {
         next.extend(node.children().rev().map(|child| (child, copy.clone())));
     }
     document
+}
+
+fn is_emphasis_of_blocks(node: OwnRef<'_, Node>) -> bool {
+    const BLOCKS: [&str; 16] = [
+        "p",
+        "div",
+        "ul",
+        "ol",
+        "dl",
+        "li",
+        "table",
+        "pre",
+        "blockquote",
+        "section",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+    ];
+    let named = |node: OwnRef<'_, Node>, names: &[&str]| {
+        node.value().as_element().is_some_and(|element| names.contains(&element.name()))
+    };
+    named(node, &["b", "strong", "i", "em"]) && node.children().any(|inner| named(inner, &BLOCKS))
 }
 
 /// A page with nothing in its body, which is the second of the pair.

@@ -23,8 +23,6 @@ pub enum RegistryCommand {
     /// Show a version with its lineage, stage, tags and notes
     Show { model: ModelVersionId },
     /// Take an adapter that was trained elsewhere in PEFT's layout; it is measured and registered
-    // Not in the menu before it has been run on an adapter from elsewhere from end to end.
-    #[command(hide = true)]
     Import(ImportArguments),
     /// Compare two versions: what they were made of, how they measure, which files differ
     Diff { first: ModelVersionId, second: ModelVersionId },

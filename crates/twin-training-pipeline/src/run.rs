@@ -22,7 +22,7 @@ use self::batches::{Cursor, next_batch};
 use self::files::RunFiles;
 use self::objective::{Look, Objective, Taken};
 
-pub use self::config::TrainingConfig;
+pub use self::config::{ConfigError, TrainingConfig};
 pub use self::manifest::{RunManifest, RunSummary, run, runs};
 pub use self::material::Material;
 pub use self::options::{OptionsError, Preset, TrainingOptions};
@@ -110,6 +110,8 @@ pub enum RunError {
     Memory { needed: u64, available: u64, rank: usize },
     #[error("{found} runs are called `{name}`: `twin runs list` shows them")]
     NoSuchRun { name: String, found: usize },
+    #[error("the run cannot be made as it is told")]
+    Config(#[from] ConfigError),
     #[error("the trainer failed")]
     Trainer(#[from] TrainError),
     #[error("a checkpoint could not be written or read")]
@@ -254,6 +256,7 @@ pub fn train(
     if let Some(report) = finished(&directory) {
         return Ok(FinishedRun { report, directory, recognised: true });
     }
+    job.config.check()?;
     // Both answers of a pair are computed together.
     let longest = job.config.max_sequence_tokens * if material.method() == Method::Dpo { 2 } else { 1 };
     let memory_bytes = memory::check(job, longest)?;

@@ -64,7 +64,44 @@ impl Default for TrainingConfig {
     }
 }
 
+/// A setting with which no run can be made.
+#[derive(Debug, thiserror::Error)]
+#[error("`{setting}` is {value}, and must be {range}")]
+pub struct ConfigError {
+    pub setting: &'static str,
+    pub value: f64,
+    pub range: &'static str,
+}
+
 impl TrainingConfig {
+    /// Looks at every number that has a range of its own; the rank's depends on the model.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first that is outside.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let ranges =
+            [("above 0", f64::MIN_POSITIVE, f64::MAX), ("from 0 to 1", 0.0, 1.0), ("0 or more", 0.0, f64::MAX)];
+        let [positive, share, any] = ranges;
+        let whole = ("1 or more", 1.0, f64::MAX);
+        let settings = [
+            ("alpha", f64::from(self.alpha), positive),
+            ("dropout", f64::from(self.dropout), ("from 0 to below 1", 0.0, 1.0 - f64::EPSILON)),
+            ("learning_rate", self.learning_rate, positive),
+            ("warmup", self.warmup, share),
+            ("weight_decay", self.weight_decay, any),
+            ("clip_norm", self.clip_norm, positive),
+            ("batch_tokens", self.batch_tokens as f64, whole),
+            ("max_sequence_tokens", self.max_sequence_tokens as f64, ("2 or more", 2.0, f64::MAX)),
+            ("epochs", self.epochs, positive),
+            ("max_steps", self.max_steps as f64, whole),
+            ("validate_every", self.validate_every as f64, whole),
+            ("validation_tokens", self.validation_tokens as f64, whole),
+            ("patience", self.patience as f64, whole),
+        ];
+        let outside = settings.into_iter().find(|(_, value, (_, least, most))| !(least..=most).contains(&value));
+        outside.map_or(Ok(()), |(setting, value, (range, ..))| Err(ConfigError { setting, value, range }))
+    }
+
     /// As the trainer takes it. An adapter that training goes on from decides about all but the dropout.
     pub(super) fn trainer(&self, start: Option<&LoraConfig>) -> TrainerConfig {
         let own = LoraConfig {

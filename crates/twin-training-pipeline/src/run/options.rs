@@ -1,6 +1,7 @@
 //! How hard a run tries: presets by the size of the corpus, each value of which can be set.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use twin_models::language::Projection;
 
@@ -63,25 +64,25 @@ pub struct TrainingOptions {
     pub preset: Option<Preset>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rank: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "finite")]
     pub alpha: Option<f32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "finite")]
     pub dropout: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_modules: Option<Vec<Projection>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "finite")]
     pub learning_rate: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "finite")]
     pub warmup: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "finite")]
     pub weight_decay: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "finite")]
     pub clip_norm: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_tokens: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_sequence_tokens: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "finite")]
     pub epochs: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<usize>,
@@ -148,6 +149,15 @@ impl TrainingOptions {
     }
 }
 
+/// TOML has numbers that are none, which JSON, by which options are joined, would pass over.
+fn finite<'de, D: Deserializer<'de>, T: Deserialize<'de> + Copy + Into<f64>>(from: D) -> Result<Option<T>, D::Error> {
+    let number = Option::<T>::deserialize(from)?;
+    match number {
+        Some(value) if !value.into().is_finite() => Err(D::Error::custom("this must be a finite number")),
+        _ => Ok(number),
+    }
+}
+
 fn fields(options: &TrainingOptions) -> Map<String, Value> {
     match serde_json::to_value(options) {
         Ok(Value::Object(fields)) => fields,
@@ -188,9 +198,11 @@ mod tests {
 
     #[test]
     fn what_is_no_setting_is_named() {
-        for wrong in ["ranks=3", "rank=many", "rank"] {
+        for wrong in ["ranks=3", "rank=many", "rank", "epochs=nan"] {
             let error = TrainingOptions::default().with(wrong).unwrap_err().to_string();
             assert!(error.contains(wrong), "{error}");
         }
+        assert!(toml::from_str::<TrainingOptions>("learning_rate = 0.01").is_ok());
+        assert!(toml::from_str::<TrainingOptions>("learning_rate = nan").is_err());
     }
 }

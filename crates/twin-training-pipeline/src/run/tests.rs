@@ -182,7 +182,10 @@ fn more_than_the_model_can_take_is_refused_with_what_to_do() {
     for (wrong, said) in [
         (TrainingConfig { rank: 0, ..config() }, "rank is 0"),
         (TrainingConfig { rank: 4096, ..config() }, "rank is 4096"),
-        (TrainingConfig { rank: 4, learning_rate: f64::NAN, ..config() }, "lower the learning rate"),
+        (TrainingConfig { rank: 4, learning_rate: 1e30, ..config() }, "lower the learning rate"),
+        (TrainingConfig { learning_rate: f64::NAN, ..config() }, "`learning_rate` is NaN, and must be above 0"),
+        (TrainingConfig { batch_tokens: 0, ..config() }, "`batch_tokens` is 0, and must be 1 or more"),
+        (TrainingConfig { dropout: 1.0, ..config() }, "`dropout` is 1, and must be from 0 to below 1"),
     ] {
         let (bench, examples) = (Bench::new(wrong), examples());
         let error = train(&bench.job(None), &Material::Examples(&examples), &Silent, &CancelFlag::new()).unwrap_err();

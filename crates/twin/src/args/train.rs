@@ -35,7 +35,7 @@ pub struct TrainArguments {
     #[arg(long)]
     pub rank: Option<usize>,
     /// Peak learning rate
-    #[arg(long)]
+    #[arg(long, value_parser = finite)]
     pub learning_rate: Option<f64>,
     /// Seed of everything random
     #[arg(long)]
@@ -173,4 +173,9 @@ impl From<AnswersOf> for AnsweredBy {
             AnswersOf::Base => Self::Base,
         }
     }
+}
+
+fn finite(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().map_err(|error| error.to_string())?;
+    if number.is_finite() { Ok(number) } else { Err("it must be a finite number".to_owned()) }
 }

@@ -59,7 +59,7 @@ impl Default for IngestOptions {
         Self {
             // The embedding model cuts off at 256; the rest is room for what differs when chunks are joined.
             max_chunk_tokens: 220,
-            sparse: "bm25 k1=1.2 b=0.75".to_owned(),
+            sparse: "bm25 k1=1.2 b=0.75 forms=stem+word".to_owned(),
             min_words: 40,
             mask_private: true,
             max_document_bytes: 4 * 1024 * 1024,

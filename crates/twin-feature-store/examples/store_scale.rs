@@ -148,7 +148,7 @@ fn view() -> FeatureView {
         embedder: "made-up".to_owned(),
         embedder_digest: Digest::of("made-up"),
         dimension: DIMENSION,
-        sparse: "bm25 k1=1.2 b=0.75".to_owned(),
+        sparse: "bm25 k1=1.2 b=0.75 forms=stem+word".to_owned(),
     }
 }
 

@@ -28,7 +28,7 @@ pub use memory::InMemoryFeatureStore;
 pub use server::{QdrantServer, ServerOptions, WriteOrder};
 #[cfg(unix)]
 pub use shared::{SharedFeatureStore, Sharing};
-pub use sparse::SparseModel;
+pub use sparse::{Forms, SparseModel};
 pub use training_sets::export::{ExportFormat, export};
 pub use transfer::{Transferred, transfer};
 

@@ -1,20 +1,21 @@
 //! The evaluation of an adapter on documents it was not trained on: how well it predicts the author, whether it became
 //! better at this author or at everybody, what it writes, and how much of that is copied.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use twin_domain::feature_store::StoredDocument;
-use twin_domain::{
-    Author, CancelFlag, FeatureStore, FeatureViewId, Progress, ProgressUpdate, Split, StoreError, TrainingSet,
-};
+use twin_domain::{Author, CancelFlag, Digest, FeatureStore, FeatureViewId, Progress, Split, StoreError, TrainingSet};
 use twin_models::embedding::{EmbedError, Embedder};
-use twin_models::language::{Adapter, GenerateError, LanguageModel, Llama, TokenizerError, TrainError};
+use twin_models::language::{Adapter, GenerateError, LanguageModel, Llama, Sampling, TokenizerError, TrainError};
 use twin_models::prompt::{PromptError, PromptSet};
 use twin_style::assessment::Assessor;
 use twin_style::likeness::Refusal;
 use twin_style::population::Population;
 
+use self::course::Course;
 use crate::dataset::{DatasetError, TaskMaker, WritingTask};
 
 pub use self::arms::{Arm, ArmReport, Cost, Sample};
@@ -31,6 +32,7 @@ pub use crate::dataset::Form;
 
 mod arms;
 mod charts;
+mod course;
 mod fluency;
 pub mod html;
 pub mod junit;
@@ -49,11 +51,16 @@ mod versions;
 pub struct EvaluationConfig {
     /// The most documents of this author, and of all others together, that bits per byte are taken over.
     pub documents: usize,
+    /// The most tokens of a document that they are taken over: whole passages, evenly spread over it. An
+    /// essay of ten thousand words takes minutes and says little more.
+    pub document_tokens: usize,
     /// How many requests every arm writes for, and of which forms, in turn.
     pub prompts: usize,
     pub forms: Vec<Form>,
     /// The length of what is written.
     pub max_new_tokens: usize,
+    /// How it is drawn.
+    pub sampling: DraftSampling,
     /// How often an arm is asked, with another seed each time, until it has written so many words; the longest text
     /// counts. A small model often ends after the title, and nothing can be told of that.
     pub tries: usize,
@@ -77,9 +84,11 @@ impl Default for EvaluationConfig {
     fn default() -> Self {
         Self {
             documents: 6,
+            document_tokens: 2048,
             prompts: 3,
             forms: vec![Form::Post],
             max_new_tokens: 140,
+            sampling: DraftSampling::default(),
             tries: 1,
             min_words: 0,
             few_shot: 2,
@@ -93,11 +102,41 @@ impl Default for EvaluationConfig {
     }
 }
 
+/// How the texts of all arms are drawn; as drafts are served, where nothing else is said ([`Sampling::draft`]).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DraftSampling {
+    /// What logits are divided by: lower is more predictable.
+    pub temperature: f32,
+    /// How many of the likeliest tokens are drawn from; all, when 0.
+    pub top_k: usize,
+    /// The least share of probability that the tokens drawn from have together, likeliest first.
+    pub top_p: f32,
+    /// How likely a token must be, as a share of the likeliest one's probability.
+    pub min_p: f32,
+}
+
+impl Default for DraftSampling {
+    fn default() -> Self {
+        let Sampling { temperature, top_k, top_p, min_p, .. } = Sampling::draft(0);
+        Self { temperature, top_k, top_p, min_p }
+    }
+}
+
+impl DraftSampling {
+    fn of(&self, max_new_tokens: usize, seed: u64) -> Sampling {
+        let Self { temperature, top_k, top_p, min_p } = *self;
+        Sampling { temperature, top_k, top_p, min_p, seed, ..Sampling::draft(max_new_tokens) }
+    }
+}
+
 /// Why an evaluation did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluateError {
-    #[error("the evaluation was stopped; run the same command again to start it anew")]
+    #[error("the evaluation was stopped; run the same command again to go on")]
     Cancelled,
+    #[error("what was measured so far could not be kept")]
+    Kept(#[source] io::Error),
     #[error("training set `{set}` has no test document left in the feature store: make a new training set")]
     NoTestDocuments { set: String },
     #[error("the feature store failed during the evaluation")]
@@ -120,6 +159,8 @@ pub enum EvaluateError {
 pub struct Evaluation<'a> {
     pub model: &'a Arc<Llama>,
     pub adapter: Arc<Adapter>,
+    /// Of the adapter's weights.
+    pub digest: &'a Digest,
     pub embedder: &'a dyn Embedder,
     pub store: &'a dyn FeatureStore,
     pub view: &'a FeatureViewId,
@@ -131,6 +172,16 @@ pub struct Evaluation<'a> {
     pub config: &'a EvaluationConfig,
     /// Whom the author is compared with besides the other authors of the store; the author is not among them.
     pub population: Option<Arc<Population>>,
+    /// The file that keeps what has been measured until all is, so that an evaluation that was stopped goes on; `None` to
+    /// keep nothing. Whoever keeps the report removes it.
+    pub unfinished: Option<&'a Path>,
+}
+
+impl Evaluation<'_> {
+    /// What everything that is measured depends on.
+    fn identity(&self) -> Digest {
+        Digest::of_json(&(self.config, self.digest, &self.model.info().digest, self.view, &self.set.id))
+    }
 }
 
 /// What was measured.
@@ -183,8 +234,10 @@ impl<'a> Prepared<'a> {
     /// Chooses documents and requests, and fits the ruler.
     ///
     /// # Errors
-    /// [`EvaluateError::NoTestDocuments`] when the training set's test documents are gone; otherwise when the store fails.
+    /// [`EvaluateError::NoTestDocuments`] when the training set's test documents are gone; otherwise when the store fails or the
+    /// sampling makes no sense.
     pub fn new(evaluation: &'a Evaluation<'a>) -> Result<Self, EvaluateError> {
+        evaluation.config.sampling.of(1, 0).validate()?;
         let corpus = Corpus::of(evaluation)?;
         let count = |text: &str| evaluation.model.count_tokens(text);
         let config = evaluation.config;
@@ -215,15 +268,16 @@ impl<'a> Prepared<'a> {
         cancel: &CancelFlag,
     ) -> Result<EvaluationReport, EvaluateError> {
         let Self { evaluation, corpus, tasks, assessor } = self;
+        let course = Course::new(evaluation.unfinished, &evaluation.identity(), progress, cancel)?;
         let measured = corpus.measured(&corpus.test, evaluation);
-        let author = prediction::measure(evaluation, measured, "author", progress, cancel)?;
+        let author = prediction::measure(evaluation, measured, "author", &course)?;
         let others = match corpus.others.is_empty() {
             true => None,
-            false => Some(prediction::measure(evaluation, &corpus.others, "others", progress, cancel)?),
+            false => Some(prediction::measure(evaluation, &corpus.others, "others", &course)?),
         };
         let written = other.filter(|other| self.is_of(other)).map(|other| other.arms.as_slice()).unwrap_or_default();
-        let mut arms = arms::compare(evaluation, corpus, tasks, written, progress, cancel)?;
-        let memorisation = memory::probe(evaluation, corpus, progress, cancel)?;
+        let mut arms = arms::compare(evaluation, corpus, tasks, written, &course)?;
+        let memorisation = memory::probe(evaluation, corpus, &course)?;
         let likeness = match assessor {
             None => None,
             Some(Err(refusal)) => Some(likeness::refused(refusal.to_string())),
@@ -258,19 +312,6 @@ impl<'a> Prepared<'a> {
         let measured = |bits: &DocumentBits| documents.iter().any(|stored| stored.document.info.url == bits.url);
         report.config == *self.evaluation.config && written && report.author.documents.iter().all(measured)
     }
-}
-
-/// Measures an adapter.
-///
-/// # Errors
-/// [`EvaluateError::NoTestDocuments`] when the training set's test documents are gone; otherwise when a store or a model
-/// fails, or the flag was set.
-pub fn evaluate(
-    evaluation: &Evaluation<'_>,
-    progress: &dyn Progress,
-    cancel: &CancelFlag,
-) -> Result<EvaluationReport, EvaluateError> {
-    Prepared::new(evaluation)?.run(None, progress, cancel)
 }
 
 /// The documents of an evaluation.
@@ -329,9 +370,4 @@ impl Corpus {
     fn measured<'d>(&self, documents: &'d [StoredDocument], evaluation: &Evaluation<'_>) -> &'d [StoredDocument] {
         &documents[..documents.len().min(evaluation.config.documents)]
     }
-}
-
-fn tell(progress: &dyn Progress, what: &str, done: usize, total: usize) {
-    let (done, total) = (done as u64, Some(total as u64));
-    progress.update(ProgressUpdate { stage: "evaluating", done, total, unit: "texts", detail: what });
 }

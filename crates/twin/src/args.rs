@@ -224,7 +224,7 @@ pub struct BuildArguments {
     /// The most tokens of a chunk [default: as configured]
     #[arg(long, value_name = "N")]
     pub max_chunk_tokens: Option<usize>,
-    /// The sparse model and its parameters, as in "bm25 k1=0.9 b=0.4" [default: bm25 k1=1.2 b=0.75]
+    /// The sparse model and its parameters [default: bm25 k1=1.2 b=0.75 forms=stem+word]
     #[arg(long, value_name = "MODEL")]
     pub sparse: Option<String>,
     /// Let it serve once it is whole

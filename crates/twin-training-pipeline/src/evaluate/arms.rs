@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use twin_domain::feature_store::StoredDocument;
-use twin_domain::{CancelFlag, ChatMessage, Filter, Fusion, HybridQuery, Progress, Searches};
-use twin_models::language::{GenerateRequest, Generation, Input, LanguageModel, Sampling};
+use twin_domain::{ChatMessage, Digest, Filter, Fusion, HybridQuery, Searches};
+use twin_models::language::{GenerateRequest, Generation, Input, LanguageModel};
 use twin_models::prompt::{Passage, Request};
 use twin_style::assessment::Assessment;
 use twin_style::copying::CopyIndex;
@@ -20,7 +20,7 @@ use twin_style::text::{prose, sentences, word_count};
 
 use super::fluency::Predictability;
 use super::style::{Ruler, StyleFigures};
-use super::{Corpus, EvaluateError, Evaluation, tell};
+use super::{Corpus, Course, EvaluateError, Evaluation};
 use crate::dataset::{Form, WritingTask};
 
 /// What the seeds of two tries for one request lie apart: more than any suite has requests.
@@ -140,8 +140,7 @@ pub(super) fn compare(
     corpus: &Corpus,
     tasks: &[WritingTask],
     written: &[ArmReport],
-    progress: &dyn Progress,
-    cancel: &CancelFlag,
+    course: &Course<'_>,
 ) -> Result<Vec<ArmReport>, EvaluateError> {
     let ruler = Ruler::new(&corpus.train, corpus.measured(&corpus.test, evaluation), &corpus.others);
     let arms: Vec<Arm> = Arm::WRITING.into_iter().filter(|arm| evaluation.config.arms.contains(arm)).collect();
@@ -162,15 +161,15 @@ pub(super) fn compare(
         let examples = if arm.has_examples() { examples(evaluation, corpus)? } else { Vec::new() };
         let (mut samples, mut costs) = (Vec::new(), Vec::new());
         for (index, task) in tasks.iter().enumerate() {
-            tell(progress, arm.label(), done, total);
-            let Written { text, grounding, cost } = write(evaluation, corpus, arm, &examples, (index, task), cancel)?;
+            course.tell(arm.label(), done, total);
+            let Written { text, grounding, cost } = write(evaluation, corpus, arm, &examples, (index, task), course)?;
             samples.push(Sample { grounding, ..sample(task, text, ruler.copies()) });
             costs.push(cost);
             done += 1;
         }
         reports.push(ArmReport::new(arm, samples, total_cost(&costs), &ruler));
     }
-    tell(progress, "writing", total, total);
+    course.tell("writing", total, total);
 
     let real: Vec<Sample> = tasks.iter().map(|task| sample(task, task.real.clone(), ruler.copies())).collect();
     let floor = floor(evaluation, corpus, tasks.len());
@@ -221,38 +220,49 @@ fn total_cost(costs: &[Cost]) -> Cost {
 }
 
 /// What an arm wrote for a request.
+#[derive(Serialize, Deserialize)]
 struct Written {
     text: String,
     grounding: Option<Grounding>,
     cost: Cost,
 }
 
-/// Lets an arm write, again if it is too short.
+/// Lets an arm write.
 fn write(
     evaluation: &Evaluation<'_>,
     corpus: &Corpus,
     arm: Arm,
     examples: &[ChatMessage],
     (index, task): (usize, &WritingTask),
-    cancel: &CancelFlag,
+    course: &Course<'_>,
 ) -> Result<Written, EvaluateError> {
-    let Evaluation { model, author, prompts, config, .. } = evaluation;
     let begun = Instant::now();
     let passages = if arm.has_retrieval() { retrieve(evaluation, corpus, &task.request)? } else { Vec::new() };
     let retrieved = begun.elapsed().as_secs_f64();
-    let messages = prompts.render(author, &task.request, &passages, examples)?;
+    let messages = evaluation.prompts.render(evaluation.author, &task.request, &passages, examples)?;
+    let part = format!("written {arm:?} {index} {}", Digest::of_json(&messages));
+    course.part(&part, || write_long_enough(evaluation, arm, &messages, index, retrieved, course))
+}
+
+/// Lets an arm write, again if it is too short.
+fn write_long_enough(
+    evaluation: &Evaluation<'_>,
+    arm: Arm,
+    messages: &[ChatMessage],
+    index: usize,
+    retrieved: f64,
+    course: &Course<'_>,
+) -> Result<Written, EvaluateError> {
+    let Evaluation { model, config, .. } = evaluation;
     let (mut best, mut costs) = ((0, String::new()), Vec::new());
     for attempt in 0..config.tries.max(1) {
         let seed = config.seed + (index + attempt * TRY_STRIDE) as u64;
-        // As drafts are served.
-        let sampling = Sampling { seed, ..Sampling::draft(config.max_new_tokens) };
+        let sampling = config.sampling.of(config.max_new_tokens, seed);
         let adapter = arm.has_adapter().then(|| Arc::clone(&evaluation.adapter));
-        let request = GenerateRequest { input: Input::Messages(messages.clone()), adapter, sampling };
+        let request = GenerateRequest { input: Input::Messages(messages.to_vec()), adapter, sampling };
         let Generation { text, usage, timings, .. } =
-            model.generate(&request, cancel, &mut |_| ControlFlow::Continue(()))?;
-        if cancel.is_cancelled() {
-            return Err(EvaluateError::Cancelled);
-        }
+            model.generate(&request, course.cancel(), &mut |_| ControlFlow::Continue(()))?;
+        course.check()?;
         costs.push(Cost {
             seconds: timings.total.as_secs_f64(),
             first_token_seconds: retrieved + timings.time_to_first_token.as_secs_f64(),
@@ -269,7 +279,7 @@ fn write(
         }
     }
     let (text, cost) = (best.1, total_cost(&costs));
-    let grounding = arm.has_retrieval().then(|| grounding(&text, &messages));
+    let grounding = arm.has_retrieval().then(|| grounding(&text, messages));
     Ok(Written { text, grounding, cost: Cost { seconds: cost.seconds + retrieved, ..cost } })
 }
 

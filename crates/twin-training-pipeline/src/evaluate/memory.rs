@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use twin_domain::feature_store::StoredDocument;
-use twin_domain::{CancelFlag, Progress};
 use twin_models::language::{GenerateRequest, Input, LanguageModel, Sampling};
 use twin_models::prompt::Request;
 use twin_style::copying::{MAX_RUN, words_in_common};
 use twin_style::stats::mean;
 
-use super::{Corpus, EvaluateError, Evaluation, tell};
+use super::{Corpus, Course, EvaluateError, Evaluation};
 
 /// How many tokens of a post are given, and how many are asked for.
 const PREFIX: usize = 32;
@@ -51,8 +50,7 @@ impl Reproduced {
 pub(super) fn probe(
     evaluation: &Evaluation<'_>,
     corpus: &Corpus,
-    progress: &dyn Progress,
-    cancel: &CancelFlag,
+    course: &Course<'_>,
 ) -> Result<Option<Memorisation>, EvaluateError> {
     let wanted = evaluation.config.probes;
     if wanted == 0 {
@@ -61,19 +59,22 @@ pub(super) fn probe(
     let step = corpus.train.len().div_ceil(wanted).max(1);
     let (mut base, mut twin) = (Vec::new(), Vec::new());
     for (index, stored) in corpus.train.iter().step_by(step).enumerate() {
-        tell(progress, "memorisation", index, wanted);
+        course.tell("memorisation", index, wanted);
         let Some(Probe { input, expected }) = Probe::of(evaluation, stored)? else { continue };
+        let info = &stored.document.info;
         for (words, adapter) in [(&mut base, None), (&mut twin, Some(Arc::clone(&evaluation.adapter)))] {
-            let request =
-                GenerateRequest { input: Input::Tokens(input.clone()), adapter, sampling: Sampling::greedy(CONTINUED) };
-            let generation = evaluation.model.generate(&request, cancel, &mut |_| ControlFlow::Continue(()))?;
-            if cancel.is_cancelled() {
-                return Err(EvaluateError::Cancelled);
-            }
-            words.push(words_in_common(&expected, &generation.text));
+            let whose = if adapter.is_some() { "twin" } else { "base" };
+            words.push(course.part(&format!("memory of {whose} {} {}", info.url, info.content_hash), || {
+                let (input, sampling) = (Input::Tokens(input.clone()), Sampling::greedy(CONTINUED));
+                let request = GenerateRequest { input, adapter, sampling };
+                let generation =
+                    evaluation.model.generate(&request, course.cancel(), &mut |_| ControlFlow::Continue(()))?;
+                course.check()?;
+                Ok(words_in_common(&expected, &generation.text))
+            })?);
         }
     }
-    tell(progress, "memorisation", wanted, wanted);
+    course.tell("memorisation", wanted, wanted);
     let found = Memorisation { probes: base.len(), base: Reproduced::of(&base), twin: Reproduced::of(&twin) };
     Ok((found.probes > 0).then_some(found))
 }

@@ -4,13 +4,13 @@
 //! prompts and the same text, document by document, so the gain is paired.
 
 use serde::{Deserialize, Serialize};
+use twin_domain::Example;
 use twin_domain::feature_store::StoredDocument;
-use twin_domain::{CancelFlag, Progress};
 use twin_models::language::{LanguageModel, Nll, TrainingExample};
 
 use twin_style::stats::{bootstrap_interval, mean};
 
-use super::{EvaluateError, Evaluation, tell};
+use super::{Course, EvaluateError, Evaluation};
 use crate::dataset::{DatasetConfig, measured_passages};
 
 /// The figures of one document.
@@ -47,18 +47,19 @@ pub(super) fn measure(
     evaluation: &Evaluation<'_>,
     documents: &[StoredDocument],
     whose: &str,
-    progress: &dyn Progress,
-    cancel: &CancelFlag,
+    course: &Course<'_>,
 ) -> Result<Prediction, EvaluateError> {
     let mut measured = Vec::new();
     for (index, stored) in documents.iter().enumerate() {
-        if cancel.is_cancelled() {
-            return Err(EvaluateError::Cancelled);
-        }
-        tell(progress, &format!("bits per byte, {whose}"), index, documents.len());
-        measured.extend(document_bits(evaluation, stored)?);
+        course.tell(&format!("bits per byte, {whose}"), index, documents.len());
+        let info = &stored.document.info;
+        let bits = course.part(&format!("bits {} {}", info.url, info.content_hash), || {
+            course.check()?;
+            document_bits(evaluation, stored)
+        })?;
+        measured.extend(bits);
     }
-    tell(progress, &format!("bits per byte, {whose}"), documents.len(), documents.len());
+    course.tell(&format!("bits per byte, {whose}"), documents.len(), documents.len());
     let total = |bits: fn(&DocumentBits) -> f64| {
         let sum: f64 = measured.iter().map(|document| bits(document) * document.bytes as f64).sum();
         sum / measured.iter().map(|document| document.bytes as f64).sum::<f64>().max(1.0)
@@ -71,6 +72,16 @@ pub(super) fn measure(
     })
 }
 
+/// At most so many tokens of passages, but one passage in any case, evenly spread over their document.
+fn spread(passages: Vec<Example>, tokens: usize, count_tokens: &dyn Fn(&str) -> usize) -> Vec<Example> {
+    let all: usize = passages.iter().map(|passage| count_tokens(&passage.target)).sum();
+    let count = passages.len();
+    let kept = if all <= tokens { count } else { (count * tokens / all).max(1) };
+    // The first of each of `kept` equal parts.
+    let chosen = |(index, passage)| (index * kept % count < kept).then_some(passage);
+    passages.into_iter().enumerate().filter_map(chosen).collect()
+}
+
 /// `None` for a document without prose of its author's own.
 fn document_bits(evaluation: &Evaluation<'_>, stored: &StoredDocument) -> Result<Option<DocumentBits>, EvaluateError> {
     let model = evaluation.model;
@@ -78,7 +89,8 @@ fn document_bits(evaluation: &Evaluation<'_>, stored: &StoredDocument) -> Result
     let config = DatasetConfig::default();
     let mut examples: Vec<TrainingExample> = Vec::new();
     let mut bytes = 0;
-    for passage in measured_passages(stored, evaluation.author, evaluation.prompts, &config, &count)? {
+    let passages = measured_passages(stored, evaluation.author, evaluation.prompts, &config, &count)?;
+    for passage in spread(passages, evaluation.config.document_tokens, &count) {
         // The end of the turn has no bytes, so it has no part in this.
         let example = model.tokenizer().encode_example(&passage.prompt, &passage.target, false, &passage.not_voice)?;
         if example.token_ids.len() <= model.info().context_length {
@@ -105,7 +117,36 @@ fn gain_interval(documents: &[DocumentBits], seed: u64) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
+    use twin_domain::{DocumentId, Split, Task};
+
     use super::*;
+
+    #[test]
+    fn of_a_long_document_passages_from_all_over_it_are_measured() {
+        let passage = |index: usize| Example {
+            split: Split::Test,
+            task: Task::Continue,
+            document: DocumentId::new(&"someone".parse().unwrap(), "https://example.org/"),
+            prompt: Vec::new(),
+            target: index.to_string(),
+            complete: false,
+            not_voice: Vec::new(),
+        };
+        // Every passage has 100 tokens.
+        let chosen = |passages: usize, tokens: usize| -> Vec<String> {
+            let all = (0..passages).map(passage).collect();
+            spread(all, tokens, &|_| 100).into_iter().map(|passage| passage.target).collect()
+        };
+        assert_eq!(chosen(4, 400), ["0", "1", "2", "3"]);
+        assert_eq!(chosen(10, 300), ["0", "4", "7"]);
+        assert_eq!(chosen(10, 1), ["0"], "never nothing");
+        assert_eq!(chosen(0, 1), Vec::<String>::new());
+        for passages in 1..40 {
+            for tokens in (0..4000).step_by(50) {
+                assert_eq!(chosen(passages, tokens).len(), (tokens / 100).clamp(1, passages));
+            }
+        }
+    }
 
     #[test]
     fn a_gain_on_every_document_is_beyond_chance() {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use twin_domain::{Author, CancelFlag, Progress, TrainingSet};
+use twin_domain::{Author, CancelFlag, Digest, Progress, TrainingSet};
 use twin_models::language::Adapter;
 use twin_models::prompt::PromptSet;
 use twin_training_pipeline::evaluate::{Evaluation, EvaluationConfig, Prepared};
@@ -19,6 +19,8 @@ pub struct Subject {
     pub set: TrainingSet,
     /// The training sets of the versions that it is compared with.
     pub also: Vec<TrainingSet>,
+    /// The file that keeps what was measured until the evaluation has ended.
+    pub unfinished: PathBuf,
 }
 
 /// Prepares an evaluation and lets `work` do with it what it likes, on a thread of its own.
@@ -32,12 +34,14 @@ pub async fn prepared<T: Send + 'static>(
     let (progress, cancel) = (Arc::clone(&wiring.progress), wiring.cancel.clone());
     let population = config.likeness.then(|| population::load(None)).transpose()?;
     let measure = move || -> anyhow::Result<T> {
-        let Subject { adapter, author, set, also } = subject;
+        let Subject { adapter, author, set, also, unfinished } = subject;
+        let digest = Digest::of(fs_err::read(adapter.join("adapter_model.safetensors"))?);
         let adapter = Arc::new(Adapter::load(&adapter, &model)?);
         let prompts = PromptSet::builtin()?;
         let evaluation = Evaluation {
             model: &model,
             adapter,
+            digest: &digest,
             embedder: &*embedder,
             store: &*store,
             view: &set.feature_view,
@@ -47,6 +51,7 @@ pub async fn prepared<T: Send + 'static>(
             prompts: &prompts,
             config: &config,
             population,
+            unfinished: Some(&unfinished),
         };
         work(&Prepared::new(&evaluation)?, progress.as_ref(), &cancel)
     };

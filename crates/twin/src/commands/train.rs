@@ -290,10 +290,18 @@ pub async fn evaluation(
     if let Some(known) = read_evaluation(&directory).filter(|known| known.config == *config) {
         return Ok(known);
     }
-    let subject = Subject { adapter: directory.clone(), author: author.clone(), set: set.clone(), also: Vec::new() };
+    let subject = Subject {
+        adapter: directory.clone(),
+        author: author.clone(),
+        set: set.clone(),
+        also: Vec::new(),
+        unfinished: run.directory.join("evaluation.unfinished.jsonl"),
+    };
+    let unfinished = subject.unfinished.clone();
     prepared(wiring, subject, config.clone(), move |prepared, progress, cancel| {
         let report = prepared.run(None, progress, cancel)?;
         write_evaluation(&directory, &report)?;
+        fs_err::remove_file(unfinished)?;
         Ok(report)
     })
     .await

@@ -4,3 +4,4 @@ mod arrows;
 mod features;
 mod retrieval_bench;
 mod settings;
+mod stopping;

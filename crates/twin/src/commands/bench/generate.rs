@@ -33,6 +33,7 @@ const PASSAGES: usize = 900;
 const ANSWER: usize = 40;
 /// Tokens of the text whose perplexity is taken.
 const TEXT: usize = 400;
+const STOPPED: &str = "stopped; run the same command again to start anew";
 /// Voices in the batch that has several.
 const VOICES: usize = 4;
 
@@ -108,7 +109,7 @@ pub async fn run(wiring: &Wiring, arguments: GenerateBenchArguments) -> anyhow::
     blocking(move || -> anyhow::Result<bool> {
         let file = models.language_model_file(&name, progress.as_ref(), &cancel)?;
         let burner = arguments.busy.then(Burner::start);
-        let mut report = measure(&model, arguments.busy)?;
+        let mut report = measure(&model, arguments.busy, &cancel)?;
         report.peer = match (&arguments.peer_command, &arguments.peer) {
             (Some(command), _) => Some(run_peer(command, &file, &report, &text(&model)?)?),
             (None, Some(path)) => Some(
@@ -124,30 +125,30 @@ pub async fn run(wiring: &Wiring, arguments: GenerateBenchArguments) -> anyhow::
     .await
 }
 
-fn measure(model: &Arc<Llama>, busy: bool) -> anyhow::Result<Report> {
+fn measure(model: &Arc<Llama>, busy: bool, cancel: &CancelFlag) -> anyhow::Result<Report> {
     model.prepare_decoding();
-    generate(model, tokens(64, 0), 8)?;
+    generate(model, tokens(64, 0), 8, cancel)?;
     let mut figures = Figures::default();
     model.guess_ahead(false);
     let mut salt = 0;
     for prompt in PROMPTS.into_iter().filter(|prompt| prompt + 1 < model.context_length()) {
         let rate = best(if prompt > 2000 { 2 } else { 3 }, || {
             salt += 1;
-            Ok(generate(model, tokens(prompt, salt), 1)?.timings.prefill_tokens_per_second)
+            Ok(generate(model, tokens(prompt, salt), 1, cancel)?.timings.prefill_tokens_per_second)
         })?;
         figures.prefill.insert(prompt, rate);
     }
     for context in CONTEXTS {
         let rate = best(3, || {
             salt += 1;
-            Ok(generate(model, tokens(context, salt), NEW_TOKENS)?.timings.decode_tokens_per_second)
+            Ok(generate(model, tokens(context, salt), NEW_TOKENS, cancel)?.timings.decode_tokens_per_second)
         })?;
         figures.decode.insert(context, rate);
     }
-    let throughput = throughput(model)?;
+    let throughput = throughput(model, cancel)?;
     model.guess_ahead(true);
-    let question_tokens = questions(model, &mut figures)?;
-    let guessing = guessing(model)?;
+    let question_tokens = questions(model, &mut figures, cancel)?;
+    let guessing = guessing(model, cancel)?;
     let text = text(model)?;
     let nll = model.nll(None, &text, &vec![true; text.len()])?;
     figures.perplexity = Some((nll.nats / nll.tokens as f64).exp());
@@ -187,16 +188,23 @@ fn best(runs: usize, mut measure: impl FnMut() -> anyhow::Result<f64>) -> anyhow
     Ok(best)
 }
 
-fn generate(model: &Llama, tokens: Vec<u32>, new_tokens: usize) -> anyhow::Result<Generation> {
+fn generate(model: &Llama, tokens: Vec<u32>, new_tokens: usize, cancel: &CancelFlag) -> anyhow::Result<Generation> {
     let vocabulary = model.info().vocab_size as u32;
     let tokens = tokens.into_iter().map(|token| token % vocabulary).collect();
     let request =
         GenerateRequest { input: Input::Tokens(tokens), adapter: None, sampling: Sampling::greedy(new_tokens) };
-    Ok(model.generate(&request, &CancelFlag::new(), &mut |_| ControlFlow::Continue(()))?)
+    write(model, &request, cancel)
+}
+
+/// Writes an answer to its end.
+fn write(model: &Llama, request: &GenerateRequest, cancel: &CancelFlag) -> anyhow::Result<Generation> {
+    let generation = model.generate(request, cancel, &mut |_| ControlFlow::Continue(()))?;
+    anyhow::ensure!(!cancel.is_cancelled(), STOPPED);
+    Ok(generation)
 }
 
 /// A question about passages from the sample posts, then one more in the same conversation: the time to both first tokens.
-fn questions(model: &Llama, figures: &mut Figures) -> anyhow::Result<[usize; 2]> {
+fn questions(model: &Llama, figures: &mut Figures, cancel: &CancelFlag) -> anyhow::Result<[usize; 2]> {
     let (mut question_tokens, mut times) = ([0; 2], [f64::INFINITY; 2]);
     for run in 0..2 {
         let passages = passages(model, run)?;
@@ -210,7 +218,7 @@ fn questions(model: &Llama, figures: &mut Figures) -> anyhow::Result<[usize; 2]>
                 adapter: None,
                 sampling: Sampling::greedy(ANSWER),
             };
-            let generation = model.generate(&request, &CancelFlag::new(), &mut |_| ControlFlow::Continue(()))?;
+            let generation = write(model, &request, cancel)?;
             question_tokens[turn] = generation.usage.prompt_tokens;
             times[turn] = times[turn].min(generation.timings.time_to_first_token.as_secs_f64());
             messages.push(ChatMessage::assistant(generation.text));
@@ -237,7 +245,7 @@ fn text(model: &Llama) -> anyhow::Result<Vec<u32>> {
 }
 
 /// What guessing ahead brings where an answer quotes its passages.
-fn guessing(model: &Llama) -> anyhow::Result<Guessing> {
+fn guessing(model: &Llama, cancel: &CancelFlag) -> anyhow::Result<Guessing> {
     let passages = passages(model, 2)?;
     let request = GenerateRequest {
         input: Input::Messages(vec![
@@ -247,13 +255,13 @@ fn guessing(model: &Llama) -> anyhow::Result<Guessing> {
         adapter: None,
         sampling: Sampling::greedy(2 * NEW_TOKENS),
     };
-    let write = |ahead: bool| -> anyhow::Result<Generation> {
+    let again = |ahead: bool| -> anyhow::Result<Generation> {
         model.guess_ahead(ahead);
         // The second time the prompt is known.
-        model.generate(&request, &CancelFlag::new(), &mut |_| ControlFlow::Continue(()))?;
-        Ok(model.generate(&request, &CancelFlag::new(), &mut |_| ControlFlow::Continue(()))?)
+        write(model, &request, cancel)?;
+        write(model, &request, cancel)
     };
-    let (plain, guessed) = (write(false)?, write(true)?);
+    let (plain, guessed) = (again(false)?, again(true)?);
     anyhow::ensure!(plain.text == guessed.text, "guessing ahead changed an answer");
     Ok(Guessing {
         plain_tokens_per_second: plain.timings.decode_tokens_per_second,
@@ -277,7 +285,7 @@ impl Listener for Counter {
     }
 }
 
-fn throughput(model: &Arc<Llama>) -> anyhow::Result<Vec<Throughput>> {
+fn throughput(model: &Arc<Llama>, cancel: &CancelFlag) -> anyhow::Result<Vec<Throughput>> {
     let voices: Vec<_> = (0..VOICES).map(|seed| voice(model, seed as u64)).collect::<Result<_, _>>()?;
     let none: &[Arc<Adapter>] = &[];
     let mut results = Vec::new();
@@ -291,12 +299,13 @@ fn throughput(model: &Arc<Llama>) -> anyhow::Result<Vec<Throughput>> {
                 adapter: (!voices.is_empty()).then(|| Arc::clone(&voices[index % voices.len()])),
                 sampling: Sampling::greedy(NEW_TOKENS),
             };
-            batch.add(request, CancelFlag::new(), Box::new(Counter(sender.clone())));
+            batch.add(request, cancel.clone(), Box::new(Counter(sender.clone())));
         }
         drop(sender);
         while !batch.is_empty() {
             batch.step();
         }
+        anyhow::ensure!(!cancel.is_cancelled(), STOPPED);
         let (mut tokens, mut ends) = (0, Vec::new());
         for ending in endings {
             let (generation, end) = ending?;

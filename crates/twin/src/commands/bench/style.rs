@@ -52,7 +52,7 @@ pub async fn run(wiring: &Wiring, arguments: &BenchStyleArguments) -> anyhow::Re
         let before = reports.last().map(|(_, report)| report.clone());
         reports.push((id.to_string(), measured(wiring, id, &versions, &config, before, &out).await?));
     }
-    let (comparisons, samples) = compared(wiring, &versions, &config, &reports).await?;
+    let (comparisons, samples) = compared(wiring, &versions, &config, &reports, &out).await?;
     let judged = match reports.last() {
         Some((_, report)) => judge::judged(wiring, &arguments.judge, samples, report).await?,
         None => None,
@@ -98,6 +98,7 @@ async fn subject(
     wiring: &Wiring,
     id: &ModelVersionId,
     versions: &[(ModelVersionId, TrainingSet)],
+    out: &Path,
 ) -> anyhow::Result<Subject> {
     let sets = |own: bool| versions.iter().filter(move |(other, _)| (other == id) == own).map(|(_, set)| set.clone());
     Ok(Subject {
@@ -105,6 +106,7 @@ async fn subject(
         author: wiring.store().await?.author(&id.author)?,
         set: sets(true).next().with_context(|| format!("{id} is not among the versions"))?,
         also: sets(false).collect(),
+        unfinished: out.join(format!("style-{id}.unfinished.jsonl")),
     })
 }
 
@@ -121,7 +123,9 @@ async fn measured(
     let kept = out.join(format!("style-{id}.json"));
     let known = fs_err::read(&kept).ok().and_then(|json| serde_json::from_slice::<EvaluationReport>(&json).ok());
     let name = id.to_string();
-    prepared(wiring, subject(wiring, id, versions).await?, config.clone(), move |prepared, progress, cancel| {
+    let subject = subject(wiring, id, versions, out).await?;
+    let unfinished = subject.unfinished.clone();
+    prepared(wiring, subject, config.clone(), move |prepared, progress, cancel| {
         // What can be seen is told before anything is measured.
         output::remark(format!("== {name} =="));
         prepared.plan().lines().iter().for_each(output::remark);
@@ -131,6 +135,7 @@ async fn measured(
         }
         let report = prepared.run(before.as_ref(), progress, cancel)?;
         fs_err::write(&kept, serde_json::to_vec_pretty(&report)?)?;
+        fs_err::remove_file(unfinished)?;
         Ok(report)
     })
     .await
@@ -142,10 +147,11 @@ async fn compared(
     versions: &[(ModelVersionId, TrainingSet)],
     config: &EvaluationConfig,
     reports: &[(String, EvaluationReport)],
+    out: &Path,
 ) -> anyhow::Result<(Vec<VersionComparison>, Vec<String>)> {
     let Some((newest, _)) = versions.last() else { return Ok((Vec::new(), Vec::new())) };
     let reports = reports.to_vec();
-    let subject = subject(wiring, newest, versions).await?;
+    let subject = subject(wiring, newest, versions, out).await?;
     let compare = move |prepared: &Prepared<'_>| (prepared.compare(&reports), prepared.known_openings(JUDGE_SAMPLES));
     prepared(wiring, subject, config.clone(), move |prepared, _, _| Ok(compare(prepared))).await
 }

@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use fastembed::{InitOptionsUserDefined, OutputKey, Pooling, TextEmbedding, TokenizerFiles, UserDefinedEmbeddingModel};
 use ort::environment::Environment;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 use tokenizers::Tokenizer;
 use twin_domain::{Digest, Embedding};
 
@@ -18,6 +20,9 @@ const DIMENSION: usize = 384;
 /// A batch is padded to its longest text; so many tokens with the padding keep its activations in a few tens of megabytes.
 const BATCH_TOKENS: usize = 2048;
 const BATCH_TEXTS: usize = 64;
+/// The memory for token vectors of passages, in bytes, and about how many passages that is.
+const REMEMBERED_BYTES: u64 = 64 << 20;
+const REMEMBERED_PASSAGES: usize = 1024;
 
 // The three small files that fastembed wants beside the tokenizer, reduced to what it reads of them.
 const CONFIG: &str = r#"{"pad_token_id": 0}"#;
@@ -35,6 +40,19 @@ pub struct FastEmbedder {
     tokenizer: Tokenizer,
     /// Held for one batch at a time, so that a query waits for a batch and not for a corpus.
     model: Mutex<TextEmbedding>,
+    /// Token vectors of texts that were asked for lately: the next question finds many of the same passages, and to run
+    /// the model over them again takes longer than all the rest of a search.
+    remembered: Cache<String, TokenVectors, Bytes>,
+}
+
+/// What a text and its token vectors take.
+#[derive(Debug, Clone)]
+struct Bytes;
+
+impl Weighter<String, TokenVectors> for Bytes {
+    fn weight(&self, text: &String, vectors: &TokenVectors) -> u64 {
+        (text.len() + vectors.bytes()) as u64
+    }
 }
 
 impl std::fmt::Debug for FastEmbedder {
@@ -57,7 +75,8 @@ impl FastEmbedder {
         let failed = |source| EmbedError::Load { model: entry.name.to_owned(), source };
         let digest = entry.weights_digest().ok_or_else(|| failed("the catalogue entry has no weights".into()))?;
         let (model, tokenizer) = read(entry, directory, environment, threads).map_err(failed)?;
-        Ok(Self { name: entry.name, digest, tokenizer, model: Mutex::new(model) })
+        let remembered = Cache::with_weighter(REMEMBERED_PASSAGES, REMEMBERED_BYTES, Bytes);
+        Ok(Self { name: entry.name, digest, tokenizer, model: Mutex::new(model), remembered })
     }
 
     /// How many tokens the model sees of each text.
@@ -96,9 +115,9 @@ impl FastEmbedder {
             let tokens = seen.saturating_sub(2); // Without the model's own start and end.
             let begin = (row * length + 1) * dimension;
             let ids = self.tokenizer.encode_fast(*text, false).map(|encoding| encoding.get_ids().to_vec());
-            let weights = ids.unwrap_or_default().into_iter().take(tokens).map(weight_by_rank).collect();
+            let ids = ids.unwrap_or_default().into_iter().take(tokens);
             let values = values.get(begin..begin + tokens * dimension).unwrap_or_default();
-            TokenVectors::new(dimension, values.to_vec(), weights)
+            TokenVectors::new(dimension, values, &ids.map(weight_by_rank).collect::<Vec<_>>())
         };
         Ok(texts.iter().enumerate().map(vectors).collect())
     }
@@ -177,11 +196,14 @@ impl Embedder for FastEmbedder {
     }
 
     fn embed_tokens(&self, texts: &[&str]) -> Result<Option<Vec<TokenVectors>>, EmbedError> {
-        let mut vectors = vec![None; texts.len()];
-        for batch in batches(&self.lengths(texts)) {
-            let batch_texts: Vec<_> = batch.iter().map(|&index| texts[index]).collect();
-            for (index, tokens) in batch.into_iter().zip(self.embed_batch_tokens(&batch_texts)?) {
-                vectors[index] = Some(tokens);
+        let mut vectors: Vec<Option<TokenVectors>> = texts.iter().map(|text| self.remembered.get(*text)).collect();
+        let missing: Vec<usize> = (0..texts.len()).filter(|&index| vectors[index].is_none()).collect();
+        let missing_texts: Vec<&str> = missing.iter().map(|&index| texts[index]).collect();
+        for batch in batches(&self.lengths(&missing_texts)) {
+            let batch_texts: Vec<_> = batch.iter().map(|&place| missing_texts[place]).collect();
+            for (place, tokens) in batch.into_iter().zip(self.embed_batch_tokens(&batch_texts)?) {
+                self.remembered.insert(missing_texts[place].to_owned(), tokens.clone());
+                vectors[missing[place]] = Some(tokens);
             }
         }
         Ok(Some(vectors.into_iter().flatten().collect()))

@@ -66,7 +66,7 @@ impl Embedder for ScriptedEmbedder {
             for (word, vector) in words.iter().zip(values.chunks_exact_mut(DIMENSION)) {
                 vector[place(word)] = 1.0;
             }
-            TokenVectors::new(DIMENSION, values, vec![1.0; words.len()])
+            TokenVectors::new(DIMENSION, &values, &vec![1.0; words.len()])
         };
         Ok(Some(texts.iter().map(tokens).collect()))
     }

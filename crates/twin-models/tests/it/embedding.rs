@@ -87,6 +87,19 @@ fn nothing_and_emptiness_are_no_trouble() {
 }
 
 #[test]
+fn token_vectors_are_the_same_when_they_are_remembered() {
+    let Some(embedder) = embedder() else { return };
+    let texts = ["a pair of oars", "The keel is oak.", "Tar smells of summer."];
+    let first = embedder.embed_tokens(&texts).unwrap().unwrap();
+    let again = embedder.embed_tokens(&[texts[2], "new to it", texts[0]]).unwrap().unwrap();
+    assert_eq!((&again[0], &again[2]), (&first[2], &first[0]));
+    assert_eq!(again[1].len(), 3);
+    let met =
+        |question: &str, passage| embedder.embed_tokens(&[question]).unwrap().unwrap()[0].late_interaction(passage);
+    assert!(met("what is the keel made of?", &first[1]) > met("what is the keel made of?", &first[2]));
+}
+
+#[test]
 fn several_threads_share_one_embedder() {
     let Some(embedder) = embedder() else { return };
     let expected = embedder.embed_one("a pair of oars").unwrap();

@@ -69,8 +69,10 @@ impl From<IngestError> for Refused {
 #[serde(deny_unknown_fields)]
 pub(super) struct IngestRequest {
     /// An address, or an account as in `devto:ada`.
+    #[schema(pattern = r"\S")]
     source: String,
     /// The author's id, or the name of a new one.
+    #[schema(pattern = "[A-Za-z0-9]")]
     author: String,
     /// Take only the posts with this byline.
     byline: Option<String>,
@@ -165,7 +167,7 @@ pub(super) async fn stop(State(desk): State<Desk>) -> StatusCode {
 #[serde(deny_unknown_fields)]
 pub(super) struct SyncRequest {
     /// The id.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^[a-z0-9][a-z0-9-]{0,62}$")]
     author: AuthorId,
 }
 
@@ -194,7 +196,7 @@ pub(super) async fn sync(
 #[utoipa::path(
     get, path = "/api/ingest/events", tag = "Posts",
     responses(
-        (status = 200, description = "Server-sent events named `state`", content_type = "text/event-stream", body = String),
+        (status = 200, description = "Server-sent events named `state`", content_type = "text/event-stream", body = Value),
         (status = 401, description = "The API key is missing or wrong"),
     )
 )]

@@ -19,7 +19,7 @@ use super::runs::Place;
 use super::view::AnswerView;
 use super::{Caller, ServerState};
 use crate::conversations::{Conversations, StoredMessage};
-use crate::twins::{AnswerRequest, InferenceConfig, TwinError, spoken};
+use crate::twins::{AnswerRequest, InferenceConfig, TwinError};
 
 /// The authors
 #[utoipa::path(get, path = "/api/authors", tag = "Twins", responses((status = 200, description = "Those with a voice first", body = Value), Problems))]
@@ -58,9 +58,13 @@ pub(super) struct ChatRequest {
     request: Request,
     /// The conversation to go on with; a new one begins without it.
     conversation: Option<String>,
+    #[schema(minimum = 0, maximum = 10)]
     temperature: Option<f32>,
+    #[schema(exclusive_minimum = 0, maximum = 1)]
     top_p: Option<f32>,
+    #[schema(minimum = 0.1, maximum = 10)]
     repetition_penalty: Option<f32>,
+    #[schema(minimum = 1)]
     max_tokens: Option<usize>,
     seed: Option<u64>,
 }
@@ -72,20 +76,51 @@ pub(super) struct ChatRequest {
 #[expect(dead_code, reason = "a shape for the description")]
 enum Asked {
     /// Answer a question.
-    Ask { question: String },
+    Ask {
+        #[schema(pattern = r"\S")]
+        question: String,
+    },
     /// Write a post with this title.
-    WritePost { title: String },
+    WritePost {
+        #[schema(pattern = r"\S")]
+        title: String,
+    },
     /// Write the section under this heading of a post.
-    WriteSection { title: String, heading: String },
+    WriteSection {
+        title: String,
+        #[schema(pattern = r"\S")]
+        heading: String,
+    },
     /// Write a thread of short posts about this.
-    WriteThread { title: String },
+    WriteThread {
+        #[schema(pattern = r"\S")]
+        title: String,
+    },
     /// Say in a few sentences what a post with this title is about.
-    WriteAbstract { title: String },
+    WriteAbstract {
+        #[schema(pattern = r"\S")]
+        title: String,
+    },
     /// Go on from here.
-    Continue { opening: String },
+    Continue {
+        #[schema(pattern = r"\S")]
+        opening: String,
+    },
 }
 
 impl ChatRequest {
+    /// What must have words.
+    fn subject(&self) -> &str {
+        match &self.request {
+            Request::Ask { question: subject }
+            | Request::WritePost { title: subject }
+            | Request::WriteThread { title: subject }
+            | Request::WriteAbstract { title: subject }
+            | Request::WriteSection { heading: subject, .. }
+            | Request::Continue { opening: subject } => subject,
+        }
+    }
+
     fn title(&self) -> String {
         match &self.request {
             Request::Ask { question } => question.clone(),
@@ -119,7 +154,7 @@ impl ChatRequest {
 /// A new request in a conversation stops the one before.
 #[utoipa::path(
     post, path = "/api/chat", tag = "Twins", request_body = ChatRequest,
-    responses((status = 200, description = "The events", content_type = "text/event-stream", body = String), Problems)
+    responses((status = 200, description = "The events", content_type = "text/event-stream", body = Value), Problems)
 )]
 pub(super) async fn chat(
     State(state): State<ServerState>,
@@ -127,7 +162,7 @@ pub(super) async fn chat(
     Body(body): Body<ChatRequest>,
 ) -> Result<Response, ApiError> {
     let sampling = body.sampling(state.twins.config())?;
-    if spoken(&body.request).trim_matches([':', ' ', '\n']).is_empty() {
+    if body.subject().trim().is_empty() {
         return Err(ApiError::bad_request("the request has no words".to_owned()).param("request"));
     }
     // Whatever can be refused is refused before the stream begins and before anything is recorded.
@@ -186,7 +221,7 @@ pub(super) async fn chat(
         ("id" = String, Path, description = "As the list has it"),
         ("last-event-id" = Option<String>, Header, description = "The id of the last event that was seen")
     ),
-    responses((status = 200, description = "The events", content_type = "text/event-stream", body = String), Problems)
+    responses((status = 200, description = "The events", content_type = "text/event-stream", body = Value), Problems)
 )]
 pub(super) async fn follow_answer(
     State(state): State<ServerState>,

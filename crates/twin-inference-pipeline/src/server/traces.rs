@@ -26,8 +26,18 @@ pub(super) struct ListQuery {
     author: Option<String>,
     /// Only older than this, a `created_at` of an earlier look.
     before: Option<String>,
-    /// At most 50.
+    /// At most 50, which is also what comes without it.
+    #[param(minimum = 0, maximum = 50)]
     limit: Option<u32>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ExportQuery {
+    /// Only of this author.
+    author: Option<String>,
+    /// Only older than this, the `created_at` of a trace.
+    before: Option<String>,
 }
 
 /// The newest first, each by what one wants to know at a glance.
@@ -36,7 +46,12 @@ pub(super) async fn list(
     State(state): State<ServerState>,
     Address(Query(query)): Address<Query<ListQuery>>,
 ) -> Result<Response, ApiError> {
-    let limit = query.limit.unwrap_or(PAGE).min(PAGE);
+    let limit = query.limit.unwrap_or(PAGE);
+    if limit > PAGE {
+        return Err(
+            ApiError::bad_request(format!("`limit` must be at most {PAGE}: go on with `before`")).param("limit")
+        );
+    }
     let found = state.twins.conversations().traces(query.author.as_deref(), query.before.as_deref(), limit).await?;
     let entries: Vec<Value> = found.iter().map(entry).collect();
     Ok(Json(entries).into_response())
@@ -64,12 +79,12 @@ pub(super) async fn one(
 
 /// All traces, newest first, one a line. They are read as the client takes them.
 #[utoipa::path(
-    get, path = "/api/traces.jsonl", tag = "Traces", params(ListQuery),
+    get, path = "/api/traces.jsonl", tag = "Traces", params(ExportQuery),
     responses((status = 200, description = "A trace on each line", content_type = "application/x-ndjson", body = String), Problems)
 )]
 pub(super) async fn export(
     State(state): State<ServerState>,
-    Address(Query(query)): Address<Query<ListQuery>>,
+    Address(Query(query)): Address<Query<ExportQuery>>,
 ) -> Response {
     let lines = lines(state.twins.conversations().clone(), query.author, query.before);
     let headers =

@@ -23,6 +23,8 @@ const MAX_TOP: usize = 20;
 
 #[derive(Deserialize, ToSchema)]
 pub(in crate::server) struct ChatCompletionRequest {
+    /// The last one is the user's, and has text.
+    #[schema(min_items = 1)]
     messages: Vec<Message>,
     #[serde(flatten)]
     parameters: Parameters,
@@ -31,7 +33,8 @@ pub(in crate::server) struct ChatCompletionRequest {
     functions: Option<Value>,
     audio: Option<Value>,
     logprobs: Option<bool>,
-    /// From 0 to 20.
+    /// From 0 to 20, with `logprobs`.
+    #[schema(maximum = 20)]
     top_logprobs: Option<usize>,
     response_format: Option<ResponseFormat>,
 }
@@ -40,6 +43,7 @@ pub(in crate::server) struct ChatCompletionRequest {
 struct ResponseFormat {
     /// `text`, `json_object` or `json_schema`.
     #[serde(rename = "type")]
+    #[schema(pattern = "^(text|json_object|json_schema)$")]
     kind: String,
     json_schema: Option<NamedSchema>,
 }
@@ -98,7 +102,7 @@ impl ChatCompletionRequest {
 #[utoipa::path(
     post, path = "/v1/chat/completions", tag = "OpenAI", request_body = ChatCompletionRequest,
     responses(
-        (status = 200, description = "The answer", content((Value = "application/json"), (String = "text/event-stream"))),
+        (status = 200, description = "The answer", content((Value = "application/json"), (Value = "text/event-stream"))),
         Problems
     )
 )]

@@ -24,14 +24,16 @@ const MAX_TOP: usize = 5;
 #[derive(Deserialize, ToSchema)]
 pub(in crate::server) struct CompletionRequest {
     /// A text, or a list with one.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = r"\S")]
     prompt: Value,
     #[serde(flatten)]
     parameters: Parameters,
     suffix: Option<Value>,
     echo: Option<Value>,
+    #[schema(minimum = 1, maximum = 1)]
     best_of: Option<u32>,
     /// From 0 to 5.
+    #[schema(maximum = 5)]
     logprobs: Option<usize>,
 }
 
@@ -72,7 +74,7 @@ impl CompletionRequest {
 #[utoipa::path(
     post, path = "/v1/completions", tag = "OpenAI", request_body = CompletionRequest,
     responses(
-        (status = 200, description = "The text", content((Value = "application/json"), (String = "text/event-stream"))),
+        (status = 200, description = "The text", content((Value = "application/json"), (Value = "text/event-stream"))),
         Problems
     )
 )]

@@ -9,6 +9,7 @@ use base64::prelude::BASE64_STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
 
 use super::ApiError;
 use crate::server::ServerState;
@@ -20,17 +21,27 @@ const MAX_TEXTS: usize = 256;
 
 #[derive(Deserialize, ToSchema)]
 pub(in crate::server) struct EmbeddingsRequest {
+    /// A text with words, or up to 256 of them.
+    #[schema(schema_with = input_schema)]
     input: Input,
     model: Option<String>,
     /// `float` or `base64`.
+    #[schema(pattern = "^(float|base64)$")]
     encoding_format: Option<String>,
 }
 
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize)]
 #[serde(untagged)]
 enum Input {
     One(String),
     Several(Vec<String>),
+}
+
+/// The form of [`Input`] for the description, which says that texts have words.
+fn input_schema() -> Schema {
+    let text = || ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"\S")).build();
+    let texts = ArrayBuilder::new().items(text()).min_items(Some(1)).max_items(Some(MAX_TEXTS)).build();
+    OneOfBuilder::new().item(text()).item(texts).build().into()
 }
 
 /// The vectors of texts

@@ -10,6 +10,7 @@ use super::ApiError;
 #[derive(Deserialize, ToSchema)]
 pub(super) struct Message {
     /// `system`, `developer`, `user` or `assistant`.
+    #[schema(pattern = "^(system|developer|user|assistant)$")]
     role: String,
     content: Option<Content>,
 }
@@ -25,6 +26,7 @@ enum Content {
 #[derive(Deserialize, ToSchema)]
 struct Part {
     #[serde(rename = "type")]
+    #[schema(pattern = "^text$")]
     kind: String,
     text: Option<String>,
 }

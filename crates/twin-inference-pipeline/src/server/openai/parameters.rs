@@ -19,23 +19,33 @@ pub(super) struct Parameters {
     pub(super) model: String,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
+    #[schema(minimum = 1)]
     max_tokens: Option<usize>,
+    #[schema(minimum = 1)]
     max_completion_tokens: Option<usize>,
     /// From 0 to 2.
+    #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f32>,
     /// Above 0, at most 1.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
     top_p: Option<f32>,
     /// From 0 to 1: only tokens at least this many times as likely as the likeliest.
+    #[schema(minimum = 0, maximum = 1)]
     min_p: Option<f32>,
     /// From -2 to 2.
+    #[schema(minimum = -2, maximum = 2)]
     presence_penalty: Option<f32>,
     /// From -2 to 2.
+    #[schema(minimum = -2, maximum = 2)]
     frequency_penalty: Option<f32>,
     seed: Option<i64>,
     stop: Option<Stop>,
+    /// One answer at a time is written.
+    #[schema(minimum = 1, maximum = 1)]
     n: Option<u32>,
     logit_bias: Option<Value>,
     /// Whose request it is; where traffic is split, a user stays with a release.
+    #[schema(max_length = 512)]
     user: Option<String>,
 }
 

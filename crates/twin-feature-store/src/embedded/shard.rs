@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -103,8 +102,8 @@ impl Deref for Shard {
 impl Drop for Shard {
     fn drop(&mut self) {
         let shard = self.engine.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(shard))).is_err() {
-            tracing::error!("a collection was not flushed when it was closed");
+        if let Err(problem) = guard::caught(|| drop(shard)) {
+            tracing::error!("a collection was not flushed when it was closed: {problem}");
         }
     }
 }

@@ -78,7 +78,10 @@ fn copies(
     count: usize,
 ) -> Result<Vec<ModelVersion>, Failure> {
     let newest = from.versions(author)?.pop().ok_or("the author has no model version: train one first")?;
-    let files = from.open(&newest.id)?;
+    let (directory, place) = (from.open(&newest.id)?, tempfile::tempdir()?);
+    for name in newest.files.keys() {
+        fs_err::copy(directory.join(name), place.path().join(name))?;
+    }
     let register = |copy: usize| {
         let candidate = Candidate {
             author: author.clone(),
@@ -90,7 +93,7 @@ fn copies(
             metrics: newest.metrics.clone(),
             code: newest.code.clone(),
         };
-        Ok(to.register(&candidate, &files)?)
+        Ok(to.register(&candidate, place.path())?)
     };
     (0..count).map(register).collect()
 }

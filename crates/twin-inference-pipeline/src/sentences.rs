@@ -35,10 +35,17 @@ fn ends(text: &str, rest: &str) -> bool {
         && !is_marker(text)
         && !ends_with_abbreviation(text, rest)
         && !is_wrapped(text, rest)
+        && !goes_on_after_quotation(text, rest)
 }
 
 fn in_fence(text: &str) -> bool {
     text.lines().filter(|line| line.trim_start().starts_with("```")).count() % 2 == 1
+}
+
+/// `"Why?" he asked.` is one sentence.
+fn goes_on_after_quotation(text: &str, rest: &str) -> bool {
+    let quotation = text.trim_end_matches(' ').strip_suffix(['"', '”', '’', '\'', '»']);
+    quotation.is_some_and(|text| text.ends_with(['!', '?'])) && rest.starts_with(char::is_lowercase)
 }
 
 /// The number or the bullet of a list item, on its own.
@@ -91,6 +98,13 @@ mod tests {
         let found = sentences(text);
         assert_eq!(found.concat(), text);
         assert_eq!(found.iter().map(|sentence| sentence.trim()).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_follows_a_quotation_in_small_letters_belongs_to_its_sentence() {
+        check("\"Why?\" he asked. Nobody knew.", &["\"Why?\" he asked.", "Nobody knew."]);
+        check("“Stop!” and it stopped.", &["“Stop!” and it stopped."]);
+        check("He asked \"Why?\" Nobody knew.", &["He asked \"Why?\"", "Nobody knew."]);
     }
 
     #[test]

@@ -21,9 +21,9 @@ type Failure = Box<dyn std::error::Error>;
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [path, texts @ ..] = arguments.as_slice() else { return Err("usage: logits MODEL TEXT...".into()) };
-    let load = |plain| {
+    let load = |plain| -> Result<Llama, Failure> {
         let options = LoadOptions { decode: DecodePrecision::F32, plain, ..LoadOptions::default() };
-        Llama::load(Path::new(path), options)
+        Ok(Llama::load(Path::new(path), options)?)
     };
     let (model, plain) = (load(false)?, load(true)?);
     for text in texts {

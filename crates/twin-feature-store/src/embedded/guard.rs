@@ -63,27 +63,35 @@ fn is_of_the_system(error: &OperationError) -> bool {
     matches!(error, OperationError::OutOfMemory { .. }) || passing.iter().any(|sign| text.contains(sign))
 }
 
+thread_local! {
+    /// Whether this thread runs a step of the engine.
+    static WITHIN: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Runs a step of the engine; a panic becomes its text, and goes to the log instead of the terminal, where the error that is
 /// made of it says what happened.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    thread_local! {
-        static WITHIN: Cell<bool> = const { Cell::new(false) };
-    }
     static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let others = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if WITHIN.get() {
-                tracing::debug!("the engine panicked: {panic}");
-            } else {
-                others(panic);
-            }
-        }));
-    });
+    // A hook cannot be set while a panic unwinds, which may be what closes a collection.
+    if !std::thread::panicking() {
+        HOOK.call_once(quieten);
+    }
     let outer = WITHIN.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_text(panic.as_ref()));
     WITHIN.set(outer);
     result
+}
+
+/// Sets a hook that leaves panics outside the engine to the one that was set before.
+fn quieten() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if WITHIN.get() {
+            tracing::debug!("the engine panicked: {panic}");
+        } else {
+            others(panic);
+        }
+    }));
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

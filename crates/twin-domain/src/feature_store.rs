@@ -185,6 +185,13 @@ pub trait FeatureStore: Send + Sync {
     /// itself. Pays at the end of a load; true when there was something to do. Queries go on meanwhile.
     fn optimize(&self, view: &FeatureViewId) -> Result<bool, StoreError>;
 
+    /// Reads what queries of a view go through, so that the first ones need not wait for the disk. Takes seconds for a large
+    /// view, and does nothing where the engine is another process.
+    fn prefetch(&self, view: &FeatureViewId) -> Result<(), StoreError> {
+        let _ = view;
+        Ok(())
+    }
+
     /// Writes chunks; those with the same id are replaced.
     fn upsert(&self, view: &FeatureViewId, chunks: &[EmbeddedChunk]) -> Result<(), StoreError>;
 

@@ -29,11 +29,20 @@ pub use self::sources::StoredSource;
 /// The first version without the WAL-reset bug, which could corrupt a database that several connections checkpoint.
 const LEAST_SQLITE: (u32, u32, u32) = (3, 51, 3);
 
+/// With fewer bytes on its disk than this, what goes wrong when the warehouse is opened is for want of room.
+const LEAST_FREE: u64 = 1 << 20;
+
 /// Why the warehouse could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum WarehouseError {
     #[error("the warehouse `{path}` could not be opened: check that the folder can be written to")]
     Open {
+        path: PathBuf,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("the warehouse `{path}` could not be opened: its disk is full; make room")]
+    Full {
         path: PathBuf,
         #[source]
         source: sqlx::Error,
@@ -75,7 +84,12 @@ impl Warehouse {
     /// # Errors
     /// When the file cannot be opened, is damaged or is no warehouse.
     pub async fn open(path: &Path) -> Result<Self, WarehouseError> {
-        let open = |source| WarehouseError::Open { path: path.to_owned(), source };
+        // SQLite calls it an I/O error where there is no room for the files beside its own.
+        let full = |folder: &Path| fs4::available_space(folder).is_ok_and(|free| free < LEAST_FREE);
+        let open = |source| match path.parent().is_some_and(full) {
+            true => WarehouseError::Full { path: path.to_owned(), source },
+            false => WarehouseError::Open { path: path.to_owned(), source },
+        };
         if let Some(folder) = path.parent() {
             fs_err::create_dir_all(folder).map_err(|error| open(sqlx::Error::Io(error)))?;
         }

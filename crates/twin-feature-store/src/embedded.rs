@@ -39,6 +39,7 @@ mod collection;
 mod filter;
 mod guard;
 mod lock;
+mod prefetch;
 mod removal;
 mod serving;
 mod shard;
@@ -308,6 +309,10 @@ impl FeatureStore for EmbeddedFeatureStore {
 
     fn optimize(&self, view: &FeatureViewId) -> Result<bool, StoreError> {
         self.collection(view)?.optimize()
+    }
+
+    fn prefetch(&self, view: &FeatureViewId) -> Result<(), StoreError> {
+        self.collection(view)?.prefetch()
     }
 
     fn upsert(&self, view: &FeatureViewId, chunks: &[EmbeddedChunk]) -> Result<(), StoreError> {

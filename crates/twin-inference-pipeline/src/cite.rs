@@ -14,9 +14,13 @@ use crate::retrieve::FoundPassage;
 use crate::sentences::sentences;
 use crate::words::{all_words, content_words, names, numbers, share};
 
+use self::known::EvidenceSentence;
+
 mod anchor;
+mod known;
 mod patience;
 
+pub use self::known::KnownPassages;
 pub use self::patience::Patience;
 
 /// The cosine similarity above which two sentences say nearly the same.
@@ -87,43 +91,25 @@ impl Facts {
     }
 }
 
-struct EvidenceSentence {
-    /// The citation number of its passage.
-    passage: usize,
-    /// Where in the passage's text it begins.
-    start: usize,
-    text: String,
-    words: BTreeSet<String>,
-    embedding: Embedding,
-}
-
 impl Evidence {
     /// Splits and embeds passages, which are numbered from 1 without gaps.
     ///
     /// # Errors
     /// When the embedder fails.
     pub fn new(passages: Vec<FoundPassage>, embedder: &dyn Embedder) -> Result<Self, EmbedError> {
-        let mut texts = Vec::new();
-        for (index, passage) in passages.iter().enumerate() {
-            let mut start = 0;
-            for sentence in sentences(&passage.text) {
-                let indent = sentence.len() - sentence.trim_start().len();
-                let is_order = passage.instructions.iter().any(|order| order == sentence.trim());
-                if is_prose(sentence.trim()) && !is_order {
-                    texts.push((index + 1, start + indent, sentence.trim()));
-                }
-                start += sentence.len();
-            }
-        }
-        let embeddings = embedder.embed(&texts.iter().map(|(_, _, text)| *text).collect::<Vec<_>>())?;
-        let sentence = |((passage, start, text), embedding): ((usize, usize, &str), Embedding)| EvidenceSentence {
-            passage,
-            start,
-            text: text.to_owned(),
-            words: content_words(text),
-            embedding,
-        };
-        let sentences = texts.into_iter().zip(embeddings).map(sentence).collect();
+        Self::of_known(passages, embedder, &KnownPassages::default())
+    }
+
+    /// [`new`](Self::new), where the sentences of some passages are known.
+    ///
+    /// # Errors
+    /// When the embedder fails.
+    pub fn of_known(
+        passages: Vec<FoundPassage>,
+        embedder: &dyn Embedder,
+        known: &KnownPassages,
+    ) -> Result<Self, EmbedError> {
+        let sentences = known.sentences(&passages, embedder)?;
         let facts = passages.iter().map(Facts::of).collect();
         Ok(Self { passages, sentences, facts })
     }

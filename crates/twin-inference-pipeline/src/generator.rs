@@ -29,9 +29,10 @@ pub enum SubmitError {
     Stopped,
 }
 
-/// The right to one answer. Whoever holds it counts as running or waiting; dropping it lets the next one in.
+/// The right to one answer. Whoever holds it counts as running or waiting, unless nobody was there; dropping it lets the next
+/// one in.
 #[derive(Debug)]
-pub struct Permit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct Permit(#[expect(dead_code, reason = "held for its drop")] Option<OwnedSemaphorePermit>);
 
 /// An answer that is being written.
 pub struct Running {
@@ -81,7 +82,12 @@ impl Generator {
     /// [`SubmitError::Full`] when too many are in already.
     pub fn admit(&self) -> Result<Permit, SubmitError> {
         let permit = Arc::clone(&self.permits).try_acquire_owned();
-        permit.map(Permit).map_err(|_| SubmitError::Full { waiting: self.queue })
+        permit.map(|permit| Permit(Some(permit))).map_err(|_| SubmitError::Full { waiting: self.queue })
+    }
+
+    /// The right to something that nobody waits for, while nobody is answered. It takes no one's place.
+    pub fn spare(&self) -> Option<Permit> {
+        (self.admitted() == 0).then_some(Permit(None))
     }
 
     /// Hands a request to the thread. When `patience` is over, the answer ends as if the model had ended it.

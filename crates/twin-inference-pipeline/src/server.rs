@@ -17,6 +17,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument as _;
 use twin_domain::{CancelFlag, Digest};
 
+use self::ahead::Ahead;
 use self::limits::Limiter;
 use self::metrics::Metrics;
 use self::openai::ApiError;
@@ -28,6 +29,7 @@ pub use self::limits::Limits;
 pub use self::listen::{ServeError, listen, serve};
 pub use self::mcp::{McpError, serve_streams};
 
+mod ahead;
 mod api;
 mod body;
 mod guard;
@@ -123,6 +125,7 @@ pub struct ServerState {
     answers: TaskTracker,
     /// Those of the chat page, which outlive their readers for a while.
     runs: Arc<Runs>,
+    ahead: Arc<Ahead>,
     others: Option<Box<OtherRoutes>>,
 }
 
@@ -149,6 +152,7 @@ impl ServerState {
             ending: CancellationToken::new(),
             answers: TaskTracker::new(),
             runs: Arc::default(),
+            ahead: Arc::default(),
             others: None,
         }
     }
@@ -161,6 +165,7 @@ impl ServerState {
 
     /// Asks for the right to one answer, counting who is turned away.
     fn admit(&self) -> Result<Permit, ApiError> {
+        self.ahead.give_way();
         let admitted = self.twins.admit().inspect(|_| self.metrics.admitted(self.twins.generator.admitted()));
         admitted.map_err(|error| {
             self.metrics.rejected();
@@ -250,6 +255,7 @@ pub fn router(state: ServerState) -> Router {
     Router::new()
         .route("/api/authors", get(api::authors))
         .route("/api/chat", post(api::chat))
+        .route("/api/chat/ahead", post(ahead::ahead))
         .route("/api/conversations", get(api::conversations))
         .route("/api/conversations/{id}", get(api::conversation).delete(api::delete_conversation))
         .route("/api/conversations/{id}/answer", get(api::follow_answer).delete(api::stop_answer))

@@ -11,7 +11,7 @@ use twin_models::embedding::Embedder;
 use twin_models::language::{Adapter, AdapterError, LanguageModel, Sampling};
 use twin_models::prompt::{PromptSet, Request};
 
-use crate::cite::{Piece, grounded_share};
+use crate::cite::{KnownPassages, Piece, grounded_share};
 use crate::conversations::Conversations;
 use crate::generator::{Generator, Permit, SubmitError};
 use crate::retrieve::{FoundPassage, RetrievalConfig, RetrievalTrace};
@@ -22,6 +22,7 @@ pub(crate) use self::prepare::spoken;
 use self::adapters::Adapters;
 
 mod adapters;
+mod ahead;
 mod answer;
 mod prepare;
 mod routing;
@@ -58,6 +59,8 @@ pub struct InferenceConfig {
     pub deadline_seconds: u64,
     /// A reader who takes nothing for so many seconds counts as gone.
     pub reader_seconds: u64,
+    /// Whether what a reader is still typing is looked up and read by the model, while nobody is answered.
+    pub read_ahead: bool,
     /// An answer on the chat page goes on for so many seconds without a reader, and can be read so long after its end.
     pub resume_seconds: u64,
 }
@@ -76,6 +79,7 @@ impl Default for InferenceConfig {
             adapters: 8,
             deadline_seconds: 300,
             reader_seconds: 30,
+            read_ahead: true,
             resume_seconds: 60,
         }
     }
@@ -166,7 +170,9 @@ impl Trace {
 pub enum TwinError {
     #[error("there is no twin `{0}`: `twin ingest` an author's posts first")]
     Unknown(String),
-    #[error("the feature store has no feature view that serves: `twin ingest` an author's posts first")]
+    #[error(
+        "the feature store has no feature view that serves: `twin ingest` an author's posts first, or `twin features switch` to one that is there"
+    )]
     NoFeatures,
     #[error("{view} cannot serve: {problem}")]
     View { view: FeatureViewId, problem: String },
@@ -211,6 +217,8 @@ pub struct Twins {
     pub(crate) generator: Generator,
     /// Which of them serves is asked anew for each conversation.
     adapters: Adapters,
+    /// What passages say, for citing them.
+    known: KnownPassages,
 }
 
 impl Twins {
@@ -221,7 +229,7 @@ impl Twins {
     pub fn new(parts: TwinParts) -> std::io::Result<Self> {
         let generator = Generator::start(Arc::clone(&parts.model), parts.config.together, parts.config.queue)?;
         let adapters = Adapters::new(parts.config.adapters);
-        Ok(Self { parts, generator, adapters })
+        Ok(Self { parts, generator, adapters, known: KnownPassages::default() })
     }
 
     /// Asks for the right to one answer.

@@ -15,6 +15,7 @@ mod durable;
 mod export;
 mod gguf;
 mod gguf_config;
+mod gguf_metadata;
 mod gguf_tokenizer;
 mod hub_config;
 #[expect(clippy::result_large_err, reason = "a model is loaded once; its error may be large")]

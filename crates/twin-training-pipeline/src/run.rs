@@ -426,7 +426,7 @@ impl Run<'_> {
                 let left = self.state.estimate.map_or_else(String::new, |_| {
                     let spent: f64 = self.state.curve.steps.iter().map(|step| step.seconds).sum();
                     let left = self.expected(steps) - spent - self.state.look_seconds;
-                    format!(" · about {:.0} min left", (left / 60.0).max(0.0).ceil())
+                    format!(" · about {:.0} min of training left", (left / 60.0).max(0.0).ceil())
                 });
                 format!("loss {:.3} · validation {:.3} · {rate:.0} tokens/s{left}", last.loss, look.loss)
             }

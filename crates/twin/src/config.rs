@@ -157,6 +157,8 @@ pub struct ServerSettings {
     /// How many requests the bearer of one key may make in a minute, and how many tokens they may cost; 0 is no limit.
     pub requests_per_minute: u32,
     pub tokens_per_minute: u32,
+    /// Whether what a reader is still typing on the page is looked up and read by the model, while nobody is answered.
+    pub read_ahead: bool,
     /// An answer ends after so many seconds, waiting included.
     pub deadline_seconds: u64,
     /// How long open answers may go on after a request to stop.
@@ -252,6 +254,7 @@ impl Config {
                 adapters: 8,
                 requests_per_minute: 0,
                 tokens_per_minute: 0,
+                read_ahead: true,
                 deadline_seconds: 300,
                 grace_seconds: 20,
                 api_key: None,

@@ -24,6 +24,9 @@ use crate::progress::TerminalProgress;
 /// How many chunks are loaded together where workers embed them.
 const QUEUED_CHUNKS: usize = 2048;
 
+/// The exit code of what Ctrl-C stopped: 128 and the number of the signal, as shells have it.
+pub const STOPPED: u8 = 130;
+
 /// The whole feature store: features and training sets.
 pub trait Store: FeatureStore + TrainingSetStore {}
 
@@ -78,7 +81,7 @@ impl Wiring {
             let mut asked = false;
             while tokio::signal::ctrl_c().await.is_ok() {
                 if asked {
-                    std::process::exit(130);
+                    std::process::exit(STOPPED.into());
                 }
                 asked = true;
                 cancel.cancel();
@@ -233,8 +236,8 @@ impl Wiring {
     /// The view that serves, which must be of the embedder that questions go through: others' similarities mean nothing.
     pub async fn searchable_view(&self) -> anyhow::Result<FeatureViewId> {
         let (store, embedder, id) = (self.store().await?, self.embedder().await?, self.view().await?);
-        let view = store.views()?.into_iter().find(|view| view.id() == id);
-        match view {
+        let views = store.views()?;
+        match views.iter().find(|view| view.id() == id) {
             Some(view) if view.embedder_digest != *embedder.digest() => bail!(
                 "{id} was made with the embedder `{}` ({}), and the one that is configured is `{}` ({}): configure that one, or \
                  `twin features build` a view with this one and switch to it",
@@ -242,6 +245,10 @@ impl Wiring {
                 view.embedder_digest.short(),
                 embedder.name(),
                 embedder.digest().short()
+            ),
+            None if !views.is_empty() => bail!(
+                "no feature view serves, and {id}, which the configuration asks for, is not in the feature store: `twin ingest` the \
+                 posts, or let a view serve that is there (`twin features list`, `twin features switch`)"
             ),
             _ => Ok(id),
         }

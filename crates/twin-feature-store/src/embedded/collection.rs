@@ -21,7 +21,7 @@ use twin_domain::{
 
 use super::shard::{self, SHARD, Shard};
 use super::tally::Tally;
-use super::{StoreOptions, filter, guard};
+use super::{StoreOptions, filter, guard, prefetch};
 use crate::assemble::StoredChunk;
 use crate::failure::{damaged, engine};
 use crate::fuse::{Fused, fuse};
@@ -226,6 +226,11 @@ impl Collection {
     pub fn optimize(&self) -> Result<bool, StoreError> {
         let _writer = self.writer()?;
         self.optimize_locked()
+    }
+
+    /// Reads what queries go through, so that the system has it in memory.
+    pub fn prefetch(&self) -> Result<(), StoreError> {
+        prefetch::read(self.shard.path()).map_err(|error| engine("read a collection ahead", error))
     }
 
     fn optimize_locked(&self) -> Result<bool, StoreError> {

@@ -74,7 +74,7 @@ pub(super) struct ChatRequest {
 #[schema(rename_all = "snake_case")]
 #[serde(tag = "task")]
 #[expect(dead_code, reason = "a shape for the description")]
-enum Asked {
+pub(super) enum Asked {
     /// Answer a question.
     Ask {
         #[schema(pattern = r"\S")]

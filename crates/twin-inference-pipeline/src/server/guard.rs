@@ -74,8 +74,8 @@ pub(super) async fn api_key(State(state): State<ServerState>, mut request: Reque
         return refusal.code("invalid_api_key").into_response();
     };
     request.extensions_mut().insert(caller);
-    // Only what costs something counts.
-    if *request.method() != Method::POST {
+    // Only what costs something counts; what is read ahead takes nobody's time.
+    if *request.method() != Method::POST || request.uri().path() == "/api/chat/ahead" {
         return next.run(request).await;
     }
     match state.limiter.admit(caller, Instant::now()) {

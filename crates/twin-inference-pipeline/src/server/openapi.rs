@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
-use super::{ServerState, api, health, metrics, openai, releases, traces, view};
+use super::{ServerState, ahead, api, health, metrics, openai, releases, traces, view};
 
 /// What a client is told when it gets nothing else, as OpenAI's API says it.
 #[derive(Serialize, ToSchema)]
@@ -93,6 +93,7 @@ impl Modify for Key {
         openai::model,
         api::authors,
         api::chat,
+        ahead::ahead,
         api::conversations,
         api::conversation,
         api::delete_conversation,

@@ -57,7 +57,8 @@ impl Twins {
         let evidence = if retrieval.passages.is_empty() {
             None
         } else {
-            Some(Arc::new(Evidence::new(retrieval.passages.clone(), parts.embedder.as_ref())?))
+            let (passages, embedder) = (retrieval.passages.clone(), parts.embedder.as_ref());
+            Some(Arc::new(Evidence::of_known(passages, embedder, &self.known)?))
         };
         Ok(Prepared { twin, retrieval, messages, sampling, evidence, abstention, trimmed })
     }

@@ -1,6 +1,7 @@
 //! The server through its router, with an in-memory store, a scripted embedder and a scripted language model.
 
 /// Questions and drafts on the API of the chat page: events, citations, abstaining, follow-ups.
+mod ahead;
 mod chat;
 /// What is kept of conversations.
 mod conversations;

@@ -4,7 +4,7 @@
 //! base's own files.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError};
 use serde_json::json;
 
-use super::durable;
 use super::gguf::{GgufError, GgufFile};
 use super::hub_config::{config_of, rounded};
 use super::llama::Llama;
 use super::lora::{Adapter, Group};
 use super::tokenizer::TokenizerError;
 use super::weights::{Layout, Weights};
+use super::{durable, gguf_metadata};
 
 /// How weights are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +81,8 @@ pub enum ExportError {
         #[source]
         source: Box<GgufError>,
     },
-    #[error("the base is a Hugging Face folder: export safetensors and make GGUF of them with llama.cpp's converter")]
-    NotGguf,
+    #[error("the base cannot be written as GGUF: {0}; export safetensors and try llama.cpp's converter")]
+    NotGguf(String),
     #[error("the weights of `{path}` could not be written")]
     Safetensors {
         path: PathBuf,
@@ -122,7 +122,15 @@ impl Llama {
         let merged = adapter.map(|adapter| self.merged(dense, adapter));
         let weights = merged.as_ref().unwrap_or(dense);
         match format.gguf_type() {
-            Some(kind) => Ok(vec![write_gguf(weights, source, &folder.join(format!("model-{format}.gguf")), kind)?]),
+            Some(kind) => {
+                let heading = if source.is_dir() {
+                    let tokenizer = self.tokenizer().to_json()?;
+                    Heading::of_folder(weights, &tokenizer, source).map_err(ExportError::NotGguf)?
+                } else {
+                    Heading::of_file(source)?
+                };
+                Ok(vec![write_gguf(weights, heading, &folder.join(format!("model-{format}.gguf")), kind)?])
+            }
             None => self.write_folder(weights, source, folder, format == ExportFormat::SafetensorsF32),
         }
     }
@@ -232,19 +240,41 @@ fn tokenizer_config(source: &Path) -> Result<serde_json::Value, ExportError> {
     }))
 }
 
-/// Writes weights as GGUF with the metadata of the file that the base came from.
-fn write_gguf(weights: &Weights, source: &Path, path: &Path, kind: GgmlDType) -> Result<PathBuf, ExportError> {
-    if source.is_dir() {
-        return Err(ExportError::NotGguf);
+/// What a GGUF file says before its tensors.
+struct Heading {
+    metadata: BTreeMap<String, Value>,
+    /// Whether the factors of rotary frequencies are a tensor of the file.
+    rope_tensor: bool,
+}
+
+impl Heading {
+    /// That of the file that the base came from.
+    fn of_file(source: &Path) -> Result<Self, ExportError> {
+        let failed = |error: GgufError| ExportError::Gguf { path: source.to_owned(), source: Box::new(error) };
+        let file = GgufFile::open(source).map_err(failed)?;
+        let metadata = file.metadata().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        Ok(Self { metadata, rope_tensor: file.has("rope_freqs.weight") })
     }
-    let failed = |error: GgufError| ExportError::Gguf { path: source.to_owned(), source: Box::new(error) };
-    let file = GgufFile::open(source).map_err(failed)?;
-    let layout = Layout::Gguf { interleaved: file.architecture() == Some("llama") };
-    let mut metadata: Vec<(&str, &Value)> = file.metadata().iter().map(|(key, value)| (key.as_str(), value)).collect();
-    let file_type = Value::U32(file_type(kind));
-    metadata.retain(|(key, _)| !["general.file_type", "general.alignment"].contains(key));
-    metadata.push(("general.file_type", &file_type));
-    metadata.sort_by_key(|(key, _)| *key);
+
+    /// Made of what stands in a Hugging Face folder.
+    fn of_folder(weights: &Weights, tokenizer: &str, source: &Path) -> Result<Self, String> {
+        let sizes = &weights.architecture;
+        let metadata = gguf_metadata::metadata(sizes, tokenizer, source)?.into_iter().collect();
+        Ok(Self { metadata, rope_tensor: gguf_metadata::has_rope_tensor(sizes) })
+    }
+}
+
+/// Writes weights as GGUF.
+fn write_gguf(weights: &Weights, heading: Heading, path: &Path, kind: GgmlDType) -> Result<PathBuf, ExportError> {
+    let Heading { mut metadata, rope_tensor } = heading;
+    let is_llama =
+        metadata.get("general.architecture").and_then(|name| name.to_string().ok()).is_some_and(|name| name == "llama");
+    let layout = Layout::Gguf { interleaved: is_llama };
+    metadata.remove("general.alignment");
+    metadata.insert("general.file_type".to_owned(), Value::U32(file_type(kind)));
+    // That of the blocks that are written here, since 2023.
+    metadata.insert("general.quantization_version".to_owned(), Value::U32(2));
+    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
     let mut tensors: Vec<(String, QTensor)> = Vec::new();
     for (name, shape, values) in weights.tensors(layout) {
         let quantized = quantized(&name, shape, values, kind)
@@ -252,7 +282,7 @@ fn write_gguf(weights: &Weights, source: &Path, path: &Path, kind: GgmlDType) ->
         tensors.push((name, quantized));
     }
     if let Some(factors) = &weights.architecture.variant.rope_factors
-        && file.has("rope_freqs.weight")
+        && rope_tensor
     {
         let name = "rope_freqs.weight".to_owned();
         let made = quantized(&name, vec![factors.len()], Cow::Borrowed(factors), GgmlDType::F32);

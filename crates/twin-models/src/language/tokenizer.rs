@@ -101,21 +101,13 @@ impl Tokenizer {
     /// The tokenizer in a Hugging Face folder: `tokenizer.json`, `tokenizer_config.json` and, where the template is apart,
     /// `chat_template.jinja`.
     pub(crate) fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
-        let read = |file: &str| {
-            std::fs::read(folder.join(file)).map_err(|source| TokenizerError::File { file: file.to_owned(), source })
-        };
-        let inner = tokenizers::Tokenizer::from_bytes(read("tokenizer.json")?).map_err(TokenizerError::Tokenizer)?;
-        let config: TokenizerConfig = match read("tokenizer_config.json") {
-            Ok(text) => serde_json::from_slice(&text).map_err(|source| {
-                let file = "tokenizer_config.json".to_owned();
-                TokenizerError::Json { file, source }
-            })?,
-            Err(_) => TokenizerConfig::default(),
-        };
-        let apart = read("chat_template.jinja").ok().and_then(|text| String::from_utf8(text).ok());
-        let template = apart.or(config.chat_template.and_then(TemplateField::into_text));
-        let text = |token: Option<TokenField>| token.map(TokenField::into_text).unwrap_or_default();
-        Self::new(inner, template.as_deref(), &text(config.bos_token), &text(config.eos_token))
+        let bytes = std::fs::read(folder.join("tokenizer.json")).map_err(|source| {
+            let file = "tokenizer.json".to_owned();
+            TokenizerError::File { file, source }
+        })?;
+        let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(TokenizerError::Tokenizer)?;
+        let Described { template, beginning, end, .. } = Described::read(folder)?;
+        Self::new(inner, template.as_deref(), &beginning, &end)
     }
 
     fn new(
@@ -330,12 +322,46 @@ impl<'a> Metadata<'a> {
     }
 }
 
+/// What stands beside the `tokenizer.json` of a Hugging Face folder: in `tokenizer_config.json` and, where the template is apart,
+/// in `chat_template.jinja`.
+#[derive(Debug)]
+pub(crate) struct Described {
+    pub(crate) template: Option<String>,
+    /// The tokens that the template calls `bos_token` and `eos_token`; empty where there is none.
+    pub(crate) beginning: String,
+    pub(crate) end: String,
+    /// Whether a text begins with `beginning`, where that is said.
+    pub(crate) adds_beginning: Option<bool>,
+}
+
+impl Described {
+    /// Reads what there is; a folder with neither file describes nothing.
+    pub(crate) fn read(folder: &Path) -> Result<Self, TokenizerError> {
+        let config: TokenizerConfig = match std::fs::read(folder.join("tokenizer_config.json")) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|source| {
+                let file = "tokenizer_config.json".to_owned();
+                TokenizerError::Json { file, source }
+            })?,
+            Err(_) => TokenizerConfig::default(),
+        };
+        let apart = std::fs::read_to_string(folder.join("chat_template.jinja")).ok();
+        let text = |token: Option<TokenField>| token.map(TokenField::into_text).unwrap_or_default();
+        Ok(Self {
+            template: apart.or(config.chat_template.and_then(TemplateField::into_text)),
+            beginning: text(config.bos_token),
+            end: text(config.eos_token),
+            adds_beginning: config.add_bos_token,
+        })
+    }
+}
+
 /// The part of `tokenizer_config.json` that matters.
 #[derive(Debug, Default, Deserialize)]
 struct TokenizerConfig {
     chat_template: Option<TemplateField>,
     bos_token: Option<TokenField>,
     eos_token: Option<TokenField>,
+    add_bos_token: Option<bool>,
 }
 
 /// One template, or several with names.

@@ -26,6 +26,7 @@ pub async fn run(wiring: &Wiring, bind: Option<String>) -> anyhow::Result<bool> 
     let listener = server::listen(bind.as_deref().unwrap_or(&settings.bind), &config).await?;
     let address = listener.local_addr()?;
     let twins = twins(wiring).await?;
+    prefetch(wiring.store().await?);
     #[cfg(unix)]
     let _shared = wiring.share_store().await?;
     output::line(format!(
@@ -51,6 +52,17 @@ pub async fn run(wiring: &Wiring, bind: Option<String>) -> anyhow::Result<bool> 
         output::remark("a run did not end in time; the next one goes on with it");
     }
     Ok(true)
+}
+
+/// Reads the features that serve ahead, beside everything else: the first questions would wait for the disk. Nobody waits for
+/// the thread, and it ends with the process.
+fn prefetch(store: Arc<dyn FeatureStore>) {
+    std::thread::spawn(move || {
+        let read = store.serving_view().and_then(|view| view.map_or(Ok(()), |view| store.prefetch(&view)));
+        if let Err(error) = read {
+            tracing::debug!(%error, "the features were not read ahead");
+        }
+    });
 }
 
 /// How long a run of the page or the schedule may take to come to a safe place.
@@ -84,6 +96,7 @@ pub async fn twins_of(wiring: &Wiring, store: Arc<dyn FeatureStore>) -> anyhow::
             queue: wiring.config.server.queue,
             adapters: wiring.config.server.adapters,
             deadline_seconds: wiring.config.server.deadline_seconds,
+            read_ahead: wiring.config.server.read_ahead,
             retrieval: wiring.config.retrieval.clone(),
             ..InferenceConfig::default()
         },

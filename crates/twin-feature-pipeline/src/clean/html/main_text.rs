@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use dom_smoothie::{Config, Readability};
+use dom_smoothie::{Config, ParsePolicy, Readability};
 use ego_tree::{NodeId, NodeRef};
 use scraper::{ElementRef, Html, Node};
 use url::Url;
@@ -50,16 +50,24 @@ pub(super) fn find(page: &Html, url: Option<&Url>) -> Html {
     content
 }
 
+/// Its strictest way first, whose result is the reader view's own where it is long enough: asked for all of its ways, it copies
+/// the page before each.
 fn reader_view(page: &Html, url: Option<&Url>) -> Option<Html> {
     // Classes say what the parts are; what the page says about itself is read elsewhere.
     let config = Config { keep_classes: true, disable_json_ld: true, ..Config::default() };
-    let copy = for_reader(page);
-    // It takes the body for granted, and a page of frames has none.
-    copy.body()?;
-    let mut readability = Readability::with_document(copy, url.map(Url::as_str), Some(config)).ok()?;
-    readability.parse().ok()?;
-    let view = readability.doc.select(READER_VIEW);
-    Some(from_reader(view.nodes().first()?))
+    let enough = config.char_threshold;
+    let read = |every_way: bool| {
+        let copy = for_reader(page);
+        // It takes the body for granted, and a page of frames has none.
+        copy.body()?;
+        let mut readability = Readability::with_document(copy, url.map(Url::as_str), Some(config.clone())).ok()?;
+        let done = if every_way { readability.parse() } else { readability.parse_with_policy(ParsePolicy::Strict) };
+        done.ok()?;
+        let view = readability.doc.select(READER_VIEW);
+        let view = view.nodes().first()?;
+        (every_way || view.normalized_char_count() >= enough).then(|| from_reader(view))
+    };
+    read(false).or_else(|| read(true))
 }
 
 /// The element with the most words in paragraphs that stand directly in it, and their number.

@@ -22,6 +22,8 @@ const GOAL_F1: f64 = 0.01;
 const GOAL_SPEED: f64 = 20.0;
 /// Texts are compared by sequences of so many words.
 const SHINGLE: usize = 5;
+/// How often our side goes through a set on the clock.
+const PASSES: u32 = 5;
 
 /// A page with what its text should be.
 struct Case {
@@ -155,21 +157,28 @@ fn readability(folder: &Path) -> anyhow::Result<Vec<Case>> {
 /// Texts by page, and the seconds that all of them took.
 type Texts = (BTreeMap<String, String>, f64);
 
-/// Several pages at a time, as many as there are cores; the seconds are those of the clock.
+/// Once before the clock runs, as the peer does: a site has more pages than these, and what is made for the first is there for
+/// the rest. Then several times, as all of them take less than half a second; the seconds are those of one time.
 fn own_texts(cases: &[Case]) -> Texts {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let texts = pass(cases);
     let begun = Instant::now();
+    (0..PASSES).for_each(|_| drop(pass(cases)));
+    (texts, begun.elapsed().as_secs_f64() / f64::from(PASSES))
+}
+
+/// Several pages at a time, as many as there are cores.
+fn pass(cases: &[Case]) -> BTreeMap<String, String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
     let work = || {
         let taken = std::iter::from_fn(|| cases.get(next.fetch_add(1, Ordering::Relaxed)));
         taken.map(|case| (case.name.clone(), own_text(case))).collect::<Vec<_>>()
     };
-    let texts = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
         // A worker that panicked has read nothing, which the scores show.
         workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
-    });
-    (texts, begun.elapsed().as_secs_f64())
+    })
 }
 
 fn own_text(case: &Case) -> String {

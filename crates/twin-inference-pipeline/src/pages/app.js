@@ -162,7 +162,8 @@ function request(text) {
   return kind === "write_section" ? { task: kind, title: byId("title").value.trim(), heading: text } : { task: kind, title: text };
 }
 
-// How long somebody has to pause, in milliseconds, and how many words it takes to look for something.
+// How long somebody has to pause, in milliseconds, unless the question is at its end, and how many words it takes to look for
+// something.
 const PAUSE = 350;
 const LEAST_WORDS = 3;
 let pause;
@@ -173,7 +174,8 @@ function readAhead() {
   const text = byId("text").value.trim();
   if (mode() !== "ask" || state.running || !state.author || text.split(/\s+/).length < LEAST_WORDS) return;
   const message = { author: state.author.id, request: request(text), conversation: state.conversation };
-  pause = setTimeout(() => api("/api/chat/ahead", { method: "POST", body: JSON.stringify(message) }).catch(() => {}), PAUSE);
+  const ask = () => api("/api/chat/ahead", { method: "POST", body: JSON.stringify(message) }).catch(() => {});
+  pause = setTimeout(ask, /[?!.]$/.test(text) ? 0 : PAUSE);
 }
 
 async function send(text) {

@@ -44,6 +44,8 @@ function showSuggestions() {
   const suggestion = (kind, text, how) => {
     const node = button("suggestion", text, () => { setMode(how); byId("kind").value = "write_post"; send(text); }, element("span", "kind", kind), element("span", "", text));
     node.setAttribute("aria-label", `${kind}: ${text}`);
+    // Whoever points at a question may be about to ask it.
+    if (how === "ask") node.addEventListener("pointerenter", () => readAhead(text, PAUSE));
     return node;
   };
   byId("suggestions").replaceChildren(
@@ -168,14 +170,17 @@ const PAUSE = 350;
 const LEAST_WORDS = 3;
 let pause;
 
-// The server reads what is being typed ahead, so that the answer begins sooner. Nobody is told when it does not.
-function readAhead() {
+// The server reads ahead what is about to be asked, so that the answer begins sooner. Nobody is told when it does not.
+function readAhead(question, wait) {
   clearTimeout(pause);
+  if (state.running || !state.author || question.split(/\s+/).length < LEAST_WORDS) return;
+  const message = { author: state.author.id, request: { task: "ask", question }, conversation: state.conversation };
+  pause = setTimeout(() => api("/api/chat/ahead", { method: "POST", body: JSON.stringify(message) }).catch(() => {}), wait);
+}
+
+function readTyped() {
   const text = byId("text").value.trim();
-  if (mode() !== "ask" || state.running || !state.author || text.split(/\s+/).length < LEAST_WORDS) return;
-  const message = { author: state.author.id, request: request(text), conversation: state.conversation };
-  const ask = () => api("/api/chat/ahead", { method: "POST", body: JSON.stringify(message) }).catch(() => {});
-  pause = setTimeout(ask, /[?!.]$/.test(text) ? 0 : PAUSE);
+  if (mode() === "ask") readAhead(text, /[?!.]$/.test(text) ? 0 : PAUSE);
 }
 
 async function send(text) {
@@ -349,7 +354,7 @@ function closeMenu() {
 // ---- Begin ----
 
 byId("composer").addEventListener("submit", (event) => { event.preventDefault(); send(byId("text").value); });
-byId("text").addEventListener("input", () => { grow(); readAhead(); });
+byId("text").addEventListener("input", () => { grow(); readTyped(); });
 byId("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();

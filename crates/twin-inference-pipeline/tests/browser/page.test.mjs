@@ -66,6 +66,19 @@ for (const [size, viewport] of [["phone", PHONE], ["desk", DESK]]) {
   }
 }
 
+test("what is typed is read ahead before it is asked", async () => {
+  const { context, page, problems } = await visit(DESK, "light");
+  const ahead = page.waitForRequest((request) => request.url().endsWith("/api/chat/ahead"));
+  const question = "What is a caulking mallet made of?";
+  await page.locator("#text").pressSequentially(question);
+  const { author, request } = (await ahead).postDataJSON();
+  assert.ok(author && question.startsWith(request.question), request.question);
+  await page.locator("#text").press("Enter");
+  await page.locator(".answer .foot-line").waitFor(ANSWERED);
+  assert.deepEqual(problems, []);
+  await context.close();
+});
+
 test("a conversation is remembered, opened again and deleted", async () => {
   const { context, page, problems } = await visit(DESK, "light");
   await askFirstSuggestion(page);

@@ -345,6 +345,14 @@ pub fn print(made: &Made) {
         report.calibration_loss,
         report.best_step
     ));
+    if report.best_step == 0 {
+        output::remark(format!(
+            "no step was better than the beginning, so that this version changes nothing: try a lower learning rate than {} (usual: \
+             {}), or bring more posts",
+            report.config.learning_rate,
+            TrainingConfig::default().learning_rate
+        ));
+    }
     if let Some(parent) = &report.parent {
         let bits = made.bits_of_parent.map_or_else(String::new, |before| {
             let after = made.evaluation.author.twin;

@@ -338,3 +338,16 @@ fn hub_token() -> Option<Secret> {
     let token = token.trim();
     (!token.is_empty()).then(|| Secret(token.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_at_the_root_says_the_defaults() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../twin.toml");
+        let defaults = Config::default_values().unwrap();
+        let said = Figment::from(Serialized::defaults(&defaults)).merge(Toml::file_exact(file));
+        assert_eq!(said.extract::<Config>().unwrap(), defaults);
+    }
+}

@@ -157,8 +157,8 @@ fn readability(folder: &Path) -> anyhow::Result<Vec<Case>> {
 /// Texts by page, and the seconds that all of them took.
 type Texts = (BTreeMap<String, String>, f64);
 
-/// Once before the clock runs, as the peer does: a site has more pages than these, and what is made for the first is there for
-/// the rest. Then several times, as all of them take less than half a second; the seconds are those of one time.
+/// Once before the clock runs; the peer goes through its first ten pages: a site has more pages than these, and what is made for
+/// the first is there for the rest. Then several times, as all of them take less than half a second; the seconds are those of one time.
 fn own_texts(cases: &[Case]) -> Texts {
     let texts = pass(cases);
     let begun = Instant::now();

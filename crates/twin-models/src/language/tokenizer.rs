@@ -15,6 +15,7 @@ use twin_domain::ChatMessage;
 
 use super::chat_template::{ChatTemplate, Piece};
 use super::gguf::GgufFile;
+use super::gguf_metadata::{CONTROL, USER_DEFINED};
 use super::gguf_tokenizer::{byte_level_bpe, scored_bpe};
 use super::training::TrainingExample;
 use super::vocabulary::Vocabulary;
@@ -62,10 +63,6 @@ pub struct Tokenizer {
 /// Tokens that end an answer in one model family or another, where they are special.
 const END_NAMES: [&str; 6] = ["<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>", "<end_of_turn>"];
 
-// Values of `tokenizer.ggml.token_type`.
-const CONTROL: i64 = 3;
-const USER_DEFINED: i64 = 4;
-
 impl Tokenizer {
     /// The tokenizer in a GGUF file's metadata.
     pub(crate) fn from_gguf(file: &GgufFile) -> Result<Self, TokenizerError> {
@@ -85,6 +82,7 @@ impl Tokenizer {
         let kinds = metadata.array("tokenizer.ggml.token_type")?;
         for (token, kind) in tokens.iter().zip(kinds) {
             let kind = kind.to_i64().or_else(|_| kind.to_i32().map(i64::from)).unwrap_or(0);
+            let kind = i32::try_from(kind).unwrap_or(0);
             let added = [AddedToken::from(*token, kind == CONTROL)];
             match kind {
                 CONTROL => inner.add_special_tokens(added).map(drop),
